@@ -1,0 +1,147 @@
+//! The error catalogue: every error that a Smolotchi program can show, with its exit code and its hint.
+//!
+//! A code is stable once released: scripts match on it, the journal carries it, the documentation is generated from it.
+
+use crate::Exit;
+
+macro_rules! catalogue {
+    ($($variant:ident, $text:literal, $exit:ident, $hint:literal;)*) => {
+        /// One line of the error catalogue.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        #[allow(missing_docs, reason = "each variant is documented by its text and hint in the table")]
+        pub enum Code { $($variant,)* }
+
+        impl Code {
+            /// Every code, in the order of the catalogue.
+            pub const ALL: &'static [Code] = &[$(Code::$variant,)*];
+
+            /// The stable name, `area.what`, lower case with hyphens.
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Code::$variant => $text,)* }
+            }
+
+            /// The exit code of a program that ends with this error.
+            pub const fn exit(self) -> Exit {
+                match self { $(Code::$variant => Exit::$exit,)* }
+            }
+
+            /// What the operator can do about it, when the place that raises it has nothing better to say.
+            pub const fn hint(self) -> &'static str {
+                match self { $(Code::$variant => $hint,)* }
+            }
+        }
+    };
+}
+
+catalogue! {
+    // The command line and the machine around it.
+    Usage, "cli.usage", Usage, "see --help";
+    NotRoot, "cli.not-root", Usage, "run it as root, for example with sudo";
+    Interrupted, "cli.interrupted", Runtime, "run it again; what was begun is finished or undone by itself";
+    Io, "io.failed", Runtime, "check the disk (df -h, df -i, dmesg) and the permissions of the path";
+    DiskFull, "io.disk-full", Runtime, "free some space, then run it again";
+    ProgramMissing, "dependency.program-missing", Dependency, "install the package that provides it";
+    ProgramFailed, "dependency.program-failed", Runtime, "the details hold what the program said";
+    ServiceDown, "dependency.service-down", Dependency, "see: systemctl status 'smolotchi-*'";
+
+    // Configuration.
+    ConfigSyntax, "config.syntax", Validation, "mend the file, then check with: smolotchi config check";
+    ConfigUnknownKey, "config.unknown-key", Validation, "see: smolotchi config show";
+    ConfigInvalid, "config.invalid", Validation, "see: smolotchi config show";
+
+    // The store.
+    StoreMissing, "store.missing", Dependency, "the package creates it: dpkg-reconfigure smolotchi";
+    StoreNewerSchema, "store.newer-schema", Validation, "install the newer version again, or go back with: smolotchi-install rollback";
+    StoreOlderSchema, "store.older-schema", Validation, "migrate with: smolotchi db migrate";
+    StoreIrreversible, "store.irreversible", Operator, "this step back would lose data; restore a snapshot from the slot by hand if that is meant";
+    StoreChecksum, "store.checksum", Operator, "the database was migrated by other code than this release's; see: smolotchi db info";
+    StoreCheckFailed, "store.check-failed", Runtime, "nothing was changed; report it together with: smolotchi db info";
+    StoreDamaged, "store.damaged", Operator, "keep a copy of the file, then go back to a snapshot with: smolotchi-install rollback";
+    StoreBusy, "store.busy", Runtime, "core owns the database while it runs: ask core, or stop it first";
+    StoreWrongUser, "store.wrong-user", Usage, "the database belongs to the user smolotchi: runuser -u smolotchi -- smolotchi …";
+    StoreFailed, "store.failed", Runtime, "see the details; smolotchi db check tells whether the database is whole";
+
+    // Core, web, prune.
+    CoreUnreachable, "core.unreachable", Dependency, "start it: systemctl start smolotchi-core.service; then see: journalctl -u smolotchi-core";
+    CoreRefused, "core.refused", Validation, "only root and the service's own users may do this";
+    CoreAnswer, "core.answer", Runtime, "core answered something unexpected; are both from the same version?";
+    CoreFailed, "core.failed", Runtime, "see: journalctl -u smolotchi-core";
+    WebNoSocket, "web.no-socket", Dependency, "start it through its socket: systemctl start smolotchi-web.socket";
+    Unhealthy, "health.unhealthy", Runtime, "smolotchi status says what; journalctl -u 'smolotchi-*' says why";
+
+    // Releases: signatures, manifests, channels, packages, bundles.
+    SignatureMissing, "release.signature-missing", Validation, "fetch the release again, whole; a .minisig stands beside every signed file";
+    SignatureMalformed, "release.signature-malformed", Validation, "fetch the release again; the signature file is damaged or was tampered with";
+    SignatureUnknownKey, "release.signature-unknown-key", Validation, "install the current smolotchi-archive-keyring, or name the key with --trust";
+    SignatureInvalid, "release.signature-invalid", Validation, "fetch the release again from a place that you trust; do not use this copy";
+    NoTrust, "release.no-trusted-keys", Dependency, "install smolotchi-archive-keyring, or name a key with --trust";
+    ManifestInvalid, "release.manifest-invalid", Validation, "the release is signed but not one that this version understands; upgrade smolotchi-install";
+    ChannelInvalid, "release.channel-invalid", Validation, "the channel is signed but not one that this version understands; upgrade smolotchi-install";
+    ChannelExpired, "release.channel-expired", Validation, "refresh the copy, or accept it knowingly with --accept-expired";
+    ChannelReplayed, "release.channel-replayed", Validation, "this copy is older than one already seen on this machine; refresh it";
+    ChannelUnknown, "release.channel-unknown", Validation, "name a channel that the source has";
+    VersionUnknown, "release.version-unknown", Validation, "name a version that the source has";
+    FileMissing, "release.file-missing", Validation, "the source is incomplete; copy or fetch it again";
+    FileTruncated, "release.file-truncated", Validation, "the copy is shorter than the signed size; fetch it again";
+    FileMismatch, "release.file-mismatch", Validation, "the copy differs from what was signed; fetch it again from a place that you trust";
+    DebInvalid, "release.deb-invalid", Validation, "the file is not a package of this release; fetch it again";
+    DebWrongArchitecture, "release.wrong-architecture", Validation, "use the release for this machine's architecture (dpkg --print-architecture)";
+    BundleInvalid, "release.bundle-invalid", Validation, "copy the bundle again; it is damaged or not a bundle";
+    SourceUnreachable, "source.unreachable", Dependency, "check the address and the network, or use a folder or a bundle";
+    SourceMissing, "source.missing", Usage, "name it with --from URL|FOLDER|BUNDLE, or set source.from in /etc/smolotchi-install/config.d";
+
+    // Changes.
+    NotInstalled, "change.not-installed", Validation, "install it first: smolotchi-install install --from …";
+    AlreadyInstalled, "change.already-installed", Validation, "use: smolotchi-install upgrade";
+    Downgrade, "change.downgrade", Validation, "to go back use: smolotchi-install rollback";
+    Blocked, "change.version-blocked", Validation, "it failed on this machine before; see: smolotchi-install status; override with --unblock";
+    ChangeOpen, "change.open", Validation, "another change is being carried out; see: smolotchi-install status";
+    Locked, "change.locked", Runtime, "another package operation is running; wait for it or raise --lock-timeout";
+    NoSlot, "change.no-slot", Validation, "there is no release to go back to; see: smolotchi-install status";
+    SlotDamaged, "change.slot-damaged", Operator, "the kept release is damaged; install a version by hand with apt";
+    Preflight, "change.preflight", Validation, "nothing was touched; mend what is named and run it again";
+    JournalDamaged, "change.journal-damaged", Operator, "see: smolotchi-install history; the record was set aside";
+    RolledBack, "change.rolled-back", RolledBack, "the version is blocked on this machine; see: smolotchi-install status";
+    RollbackFailed, "change.rollback-failed", Operator, "see: smolotchi-install status, journalctl -u smolotchi-install-change";
+    TaskFailed, "change.task-failed", Runtime, "see the details; the change is undone by itself";
+    GateUnhealthy, "change.gate-unhealthy", RolledBack, "see: smolotchi-install status";
+
+    // Making releases.
+    MakerInput, "maker.input", Validation, "see: smolotchi-release --help";
+
+    // The lab.
+    LabFailed, "lab.failed", Runtime, "see the details; smolotchi-lab down removes what is left";
+}
+
+impl std::fmt::Display for Code {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl serde::Serialize for Code {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    #[test]
+    fn codes_are_unique_and_well_formed() {
+        let mut seen = HashSet::new();
+        for code in Code::ALL {
+            let text = code.as_str();
+            assert!(seen.insert(text), "{text} stands twice");
+            let (area, what) = text.split_once('.').expect(text);
+            for part in [area, what] {
+                assert!(!part.is_empty() && part.chars().all(|c| c.is_ascii_lowercase() || c == '-'), "{text}");
+            }
+            assert!(!code.hint().is_empty(), "{text} has no hint");
+            assert_ne!(code.exit(), Exit::Success, "{text} is an error that exits 0");
+        }
+    }
+}

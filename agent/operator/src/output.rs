@@ -1,0 +1,88 @@
+//! Data on standard output, everything else on standard error; one place decides how a program ends.
+
+use crate::{Exit, Fault, log};
+use clap::ValueEnum;
+use serde::Serialize;
+use std::io::Write;
+use std::process::ExitCode;
+
+/// How results and errors are printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub enum Format {
+    /// For people: aligned text.
+    #[default]
+    Table,
+    /// For programs: one JSON document a line.
+    Json,
+}
+
+/// Something that can be shown to a person; its JSON form is its serialisation.
+pub trait Table: Serialize {
+    /// Text for a person, ending in a newline.
+    fn table(&self) -> String;
+}
+
+/// Prints one result to standard output. A closed pipe ends the output quietly, as for any Unix filter.
+pub fn emit<T: Table>(format: Format, value: &T) {
+    let text = match format {
+        Format::Table => value.table(),
+        Format::Json => json_line(value),
+    };
+    let mut out = anstream::stdout().lock();
+    let _ = out.write_all(text.as_bytes());
+    let _ = out.flush();
+}
+
+/// A value as one line of JSON.
+pub fn json_line<T: Serialize>(value: &T) -> String {
+    match serde_json::to_string(value) {
+        Ok(text) => text + "\n",
+        // Only a type with a broken Serialize gets here; saying so beats printing nothing.
+        Err(error) => format!("{{\"error\":{:?}}}\n", error.to_string()),
+    }
+}
+
+/// Ends a program: prints the fault, if any, in the format asked for (JSON: `{"error": {…}}` on standard error).
+pub fn finish(format: Format, result: Result<Exit, Fault>) -> ExitCode {
+    match result {
+        Ok(exit) => exit.into(),
+        Err(fault) => {
+            match format {
+                Format::Json => {
+                    let _ = std::io::stderr().write_all(json_line(&serde_json::json!({ "error": fault })).as_bytes());
+                }
+                Format::Table => log::fault(&fault),
+            }
+            fault.code.exit().into()
+        }
+    }
+}
+
+/// Lays out rows as aligned columns, two spaces apart, without trailing blanks.
+pub fn columns<R: AsRef<[String]>>(rows: &[R]) -> String {
+    let width = rows.iter().map(|row| row.as_ref().len()).max().unwrap_or(0);
+    let widths: Vec<usize> =
+        (0..width).map(|i| rows.iter().filter_map(|row| row.as_ref().get(i)).map(|cell| cell.chars().count()).max().unwrap_or(0)).collect();
+    let mut text = String::new();
+    for row in rows {
+        let mut line = String::new();
+        for (cell, width) in row.as_ref().iter().zip(&widths) {
+            line.push_str(cell);
+            line.extend(std::iter::repeat_n(' ', width - cell.chars().count() + 2));
+        }
+        text.push_str(line.trim_end());
+        text.push('\n');
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_align_without_trailing_blanks() {
+        let rows = [vec!["a".into(), "long".into()], vec!["longer".into(), "b".into()]];
+        assert_eq!(columns(&rows), "a       long\nlonger  b\n");
+    }
+}
