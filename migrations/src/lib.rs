@@ -1,1 +1,22 @@
-//! x
+//! Smolotchi's database: the SQL of every schema beside the code that runs it. The only user of SQLite.
+//!
+//! Used by the agent; uses nothing of ours. It must never be linked into the installer (what rolls back is not part of
+//! what is rolled back), and opening a database must never create or migrate one.
+
+mod check;
+mod error;
+mod event;
+pub mod migrate;
+mod snapshot;
+mod store;
+
+pub use check::{CheckReport, check};
+pub use error::{Result, StoreError};
+pub use event::{Event, NewEvent, Severity};
+pub use snapshot::{Restored, Snapshot, restore, snapshot};
+pub use store::{Appended, Proof, Retained, RetentionPolicy, Store, Summary};
+
+/// The schema that this build works on: the number of its last migration.
+pub fn schema_own() -> u32 {
+    3
+}
