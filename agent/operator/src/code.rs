@@ -76,8 +76,10 @@ catalogue! {
     SignatureMalformed, "release.signature-malformed", Validation, "fetch the release again; the signature file is damaged or was tampered with";
     SignatureUnknownKey, "release.signature-unknown-key", Validation, "install the current smolotchi-archive-keyring, or name the key with --trust";
     SignatureInvalid, "release.signature-invalid", Validation, "fetch the release again from a place that you trust; do not use this copy";
+    KeyMalformed, "release.key-malformed", Validation, "mend or remove the file; a public key is the two lines that minisign writes";
     NoTrust, "release.no-trusted-keys", Dependency, "install smolotchi-archive-keyring, or name a key with --trust";
     ManifestInvalid, "release.manifest-invalid", Validation, "the release is signed but not one that this version understands; upgrade smolotchi-install";
+    ReleaseTomlInvalid, "release.toml-invalid", Validation, "the package is damaged or not Smolotchi's; install it again";
     ChannelInvalid, "release.channel-invalid", Validation, "the channel is signed but not one that this version understands; upgrade smolotchi-install";
     ChannelExpired, "release.channel-expired", Validation, "refresh the copy, or accept it knowingly with --accept-expired";
     ChannelReplayed, "release.channel-replayed", Validation, "this copy is older than one already seen on this machine; refresh it";

@@ -1,0 +1,1 @@
+//! The outer ar archive of a .deb.
