@@ -1,0 +1,258 @@
+//! The command line: what can be asked, and how `--help` teaches it. No behaviour lives here.
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use smolotchi_operator::Format;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+/// Offline-first agent for small Debian machines.
+///
+/// The services run as systemd units; the verbs ask core over its socket, and work on the
+/// database directly only where core can't answer.
+#[derive(Debug, Parser)]
+#[command(name = "smolotchi", version = crate::release::VERSION, propagate_version = true, max_term_width = 100)]
+#[command(after_help = "\
+Examples:
+  smolotchi status                     what runs, since when, what happened last
+  smolotchi health && echo well        exit code 0 healthy, 10 unhealthy, 30 core can't be asked
+  smolotchi events list --limit 5
+  smolotchi config show                every setting and the file it comes from
+
+Exit codes: 0 done, 2 wrong command line, 10 failed, 20 refused, 30 something is missing, 50 needs an operator.")]
+pub(crate) struct Cli {
+    /// How results and errors are printed.
+    #[arg(long, global = true, value_enum, default_value_t, value_name = "FORMAT")]
+    pub(crate) format: Format,
+    /// When to colour; NO_COLOR is respected.
+    #[arg(long, global = true, value_enum, default_value_t, value_name = "WHEN")]
+    pub(crate) color: Color,
+    /// Take every path below this folder (for development).
+    #[arg(long, global = true, hide = true, value_name = "DIR")]
+    pub(crate) root: Option<PathBuf>,
+    #[command(subcommand)]
+    pub(crate) verb: Verb,
+}
+
+/// When to colour the output.
+#[derive(Debug, Clone, Copy, Default, ValueEnum)]
+pub(crate) enum Color {
+    /// On a terminal, unless NO_COLOR is set.
+    #[default]
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
+
+impl Color {
+    /// Makes the choice hold for all output of this process.
+    pub(crate) fn apply(self) {
+        match self {
+            Color::Auto => anstream::ColorChoice::Auto,
+            Color::Always => anstream::ColorChoice::AlwaysAnsi,
+            Color::Never => anstream::ColorChoice::Never,
+        }
+        .write_global();
+    }
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    /// Show what runs, since when, and what happened last.
+    #[command(after_help = "Example:\n  smolotchi status --format json | jq .events.total")]
+    Status,
+    /// Check that core, its heartbeat and its database are well.
+    #[command(after_help = "\
+Examples:
+  smolotchi health
+  smolotchi health --format json | jq -r '.checks[] | select(.ok | not) | .name'
+
+Exit codes: 0 healthy, 10 unhealthy (health.unhealthy), 30 core can't be asked (core.unreachable).")]
+    Health,
+    /// Read and write the event log.
+    #[command(subcommand)]
+    Events(EventsVerb),
+    /// Look at, check and migrate the database.
+    #[command(subcommand)]
+    Db(DbVerb),
+    /// Show and check the configuration.
+    #[command(
+        subcommand,
+        after_help = "\
+Fragments (*.toml) are read from /usr/lib/smolotchi/config.d, /run/smolotchi/config.d and /etc/smolotchi/config.d
+in the order of their file names, whatever their folder; later ones override earlier ones key by key.
+A file in /etc replaces one of the same name in /run and /usr/lib; one in /run replaces one in /usr/lib."
+    )]
+    Config(ConfigVerb),
+    /// Ask core to remove events beyond the retention policy (service).
+    #[command(after_help = "\
+Examples:
+  smolotchi prune --dry-run            what the configured policy would remove
+  smolotchi prune                      remove it; smolotchi-prune.timer does this every day
+
+The policy is [retention] in the configuration: smolotchi config show.")]
+    Prune(Prune),
+    /// Own the database and answer the API (service).
+    #[command(after_help = "\
+Runs as smolotchi-core.service, with the socket of smolotchi-core.socket. By hand, for development:
+  runuser -u smolotchi -- smolotchi core --socket /run/smolotchi/core.sock")]
+    Core(Core),
+    /// Serve the read-only status page (service).
+    #[command(after_help = "\
+Runs as smolotchi-web.service, with the socket of smolotchi-web.socket. By hand, for development:
+  smolotchi web --listen 127.0.0.1:8080")]
+    Web(Web),
+    /// Calls of the maintainer scripts and the installer.
+    #[command(subcommand, hide = true)]
+    Maint(MaintVerb),
+    /// Write the manual pages and shell completions below a folder.
+    #[command(hide = true)]
+    Docs {
+        /// Where to: DIR/man/*.1, DIR/completions/SHELL/…
+        dir: PathBuf,
+    },
+}
+
+/// Options of `core`.
+#[derive(Debug, Args)]
+pub(crate) struct Core {
+    /// Bind this socket when systemd hands none in.
+    #[arg(long, value_name = "PATH")]
+    pub(crate) socket: Option<PathBuf>,
+}
+
+/// Options of `web`.
+#[derive(Debug, Args)]
+pub(crate) struct Web {
+    /// Listen here when systemd hands no socket in; loopback addresses only.
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub(crate) listen: Option<SocketAddr>,
+}
+
+/// Options of `prune`.
+#[derive(Debug, Args)]
+pub(crate) struct Prune {
+    /// Only say what would be removed.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+}
+
+/// Verbs of the event log.
+#[derive(Debug, Subcommand)]
+pub(crate) enum EventsVerb {
+    /// Show the newest events, newest first.
+    #[command(after_help = "Example:\n  smolotchi events list --limit 100 --format json | jq -r '.events[].topic'")]
+    List {
+        /// How many, at most.
+        #[arg(long, default_value_t = 20, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
+        limit: u32,
+    },
+    /// Append events; they are on the disk when this returns.
+    #[command(after_help = "\
+Examples:
+  smolotchi events append door.opened 'front door'
+  smolotchi events append --severity warning disk.low '120 MB left'
+  smolotchi events append < events.jsonl
+
+Without arguments, events are read from standard input, one JSON object a line:
+  {\"topic\": \"door.opened\", \"body\": \"front door\", \"severity\": \"info\"}
+Up to 1000 events become one commit. Only root and the user smolotchi may append.")]
+    Append {
+        /// What it is about: lower-case words joined by dots.
+        #[arg(requires = "body")]
+        topic: Option<String>,
+        /// What happened.
+        body: Option<String>,
+        /// How serious it is.
+        #[arg(long, value_enum, requires = "topic", value_name = "SEVERITY")]
+        severity: Option<Severity>,
+    },
+}
+
+/// Severities that an event may have.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+#[allow(missing_docs, reason = "the names say it")]
+pub(crate) enum Severity {
+    Debug,
+    Info,
+    Notice,
+    Warning,
+    Error,
+}
+
+/// Verbs of the database.
+#[derive(Debug, Subcommand)]
+pub(crate) enum DbVerb {
+    /// Show the schema version and the migrations that made it.
+    Info,
+    /// Check that the database is whole.
+    #[command(after_help = "Exit codes: 0 whole, 50 damaged (store.damaged), 30 there is none (store.missing).")]
+    Check {
+        /// Check every page and index, not only the structure; slow on a large database.
+        #[arg(long)]
+        full: bool,
+    },
+    /// Take the database to this version's schema; core must be stopped.
+    #[command(after_help = "\
+Example:
+  systemctl stop smolotchi-core.socket smolotchi-core.service
+  smolotchi db migrate
+  systemctl start smolotchi-core.socket smolotchi-core.service
+
+The package does this by itself at an upgrade. Going back to an older schema needs --allow-down.")]
+    Migrate {
+        /// Allow going down to an older schema, by the undo that the newer version left in the database.
+        #[arg(long)]
+        allow_down: bool,
+    },
+}
+
+/// Verbs of the configuration.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ConfigVerb {
+    /// Show every setting, its value, and the file and line it comes from.
+    Show,
+    /// Check the configuration; exit 20 at the first mistake, with file, line and key.
+    #[command(after_help = "\
+Examples:
+  smolotchi config check
+  smolotchi config check --file new.toml && install -m 644 new.toml /etc/smolotchi/config.d/50-local.toml")]
+    Check {
+        /// Check this file alone instead of the configuration of this machine.
+        #[arg(long, value_name = "FILE")]
+        file: Option<PathBuf>,
+    },
+}
+
+/// Calls of the maintainer scripts and the installer.
+#[derive(Debug, Subcommand)]
+pub(crate) enum MaintVerb {
+    /// Called by postinst with its own arguments (Debian Policy 6.5).
+    Postinst {
+        /// `configure OLD`, `abort-upgrade NEW`, …
+        #[arg(allow_hyphen_values = true, trailing_var_arg = true)]
+        policy: Vec<String>,
+    },
+    /// Take the database to this build's schema, up or down; never as root.
+    Migrate {
+        /// Create the database if there is none.
+        #[arg(long)]
+        create: bool,
+    },
+    /// Write a consistent copy of the database, also while core runs; never as root.
+    Snapshot {
+        /// The new file.
+        #[arg(long, value_name = "FILE")]
+        to: PathBuf,
+    },
+    /// Put a snapshot in the database's place; core must be stopped; never as root.
+    Restore {
+        /// The snapshot.
+        #[arg(long, value_name = "FILE")]
+        from: PathBuf,
+    },
+    /// Print the release.toml of this build.
+    ReleaseToml,
+}

@@ -1,0 +1,65 @@
+//! Where things are on a node, in one place. `--root` moves all of it below a folder, for development and tests.
+
+use std::path::{Path, PathBuf};
+
+/// The places that this program reads or writes; none is created by naming it.
+#[derive(Debug, Clone)]
+pub(crate) struct Paths {
+    root: PathBuf,
+}
+
+impl Paths {
+    /// The paths of a node (`None`), or the same below another root.
+    pub(crate) fn new(root: Option<&Path>) -> Self {
+        Paths { root: root.unwrap_or(Path::new("/")).to_owned() }
+    }
+
+    fn at(&self, path: &str) -> PathBuf {
+        self.root.join(path)
+    }
+
+    /// The folder of core's state; its owner is the database's user.
+    pub(crate) fn state(&self) -> PathBuf {
+        self.at("var/lib/smolotchi")
+    }
+
+    /// The database.
+    pub(crate) fn database(&self) -> PathBuf {
+        self.at("var/lib/smolotchi/smolotchi.db")
+    }
+
+    /// Core's API socket.
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.at("run/smolotchi/core.sock")
+    }
+
+    /// Core's heartbeat.
+    pub(crate) fn heartbeat(&self) -> PathBuf {
+        self.at("run/smolotchi/core/heartbeat.json")
+    }
+
+    /// Folders of configuration fragments, lowest precedence first.
+    pub(crate) fn config_folders(&self) -> [PathBuf; 3] {
+        [self.at("usr/lib/smolotchi/config.d"), self.at("run/smolotchi/config.d"), self.at("etc/smolotchi/config.d")]
+    }
+
+    /// What the installer tells everybody about the last change and the kept releases.
+    pub(crate) fn install_status(&self) -> PathBuf {
+        self.at("var/lib/smolotchi-install/status.json")
+    }
+
+    /// The list of users that sysusers writes.
+    pub(crate) fn passwd(&self) -> PathBuf {
+        self.at("etc/passwd")
+    }
+
+    /// There when systemd is process 1 (sd_booted(3)).
+    pub(crate) fn systemd_runs(&self) -> PathBuf {
+        self.at("run/systemd/system")
+    }
+
+    /// The root that everything is below.
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
+    }
+}
