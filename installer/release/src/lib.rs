@@ -16,6 +16,7 @@ pub mod signature;
 pub mod slot;
 pub mod tree;
 pub mod trust;
+mod ustar;
 pub mod version;
 
 pub use channel::Channel;

@@ -135,6 +135,10 @@ impl Deb<Verified> {
     }
 }
 
+pub(crate) fn invalid(why: &str) -> ReleaseError {
+    ReleaseError::new(ErrorKind::DebInvalid, "the file is not a package that is installed here").fact("why", why)
+}
+
 fn check_file(path: &Path, size: u64, sha256: &str, entry: &DebEntry) -> Result<()> {
     if size < entry.size {
         return Err(ReleaseError::new(ErrorKind::FileTruncated, "a package is shorter than was signed")
