@@ -67,7 +67,9 @@ impl StoreError {
     /// The facts by name, for an error's details.
     pub fn facts(&self) -> Vec<(&'static str, String)> {
         match self {
-            StoreError::Missing { path } | StoreError::Exists { path } | StoreError::Busy { path } => vec![("path", path.display().to_string())],
+            StoreError::Missing { path } | StoreError::Exists { path } | StoreError::Busy { path } => {
+                vec![("path", path.display().to_string())]
+            }
             StoreError::Newer { current, own } | StoreError::Older { current, own } => {
                 vec![("schema", current.to_string()), ("own_schema", own.to_string())]
             }

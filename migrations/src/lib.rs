@@ -4,9 +4,13 @@
 //! what is rolled back), and opening a database must never create or migrate one.
 
 mod check;
+mod connect;
 mod error;
 mod event;
+mod ladder;
 pub mod migrate;
+mod records;
+mod rules;
 mod snapshot;
 mod store;
 
@@ -14,9 +18,9 @@ pub use check::{CheckReport, check};
 pub use error::{Result, StoreError};
 pub use event::{Event, NewEvent, Severity};
 pub use snapshot::{Restored, Snapshot, restore, snapshot};
-pub use store::{Appended, Proof, Retained, RetentionPolicy, Store, Summary};
+pub use store::{Appended, Proof, Retained, RetentionPolicy, Store, Summary, TOPIC_BYTES};
 
 /// The schema that this build works on: the number of its last migration.
 pub fn schema_own() -> u32 {
-    3
+    ladder::LADDER.len() as u32
 }

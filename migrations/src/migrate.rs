@@ -1,6 +1,13 @@
-//! Takes a database from one schema to another.
+//! Takes a database from one schema to another: one transaction a step, with its check and its record.
+//!
+//! Called by the agent's `db` and `maint` verbs, while core is stopped. Must never touch rows other than through the SQL of
+//! a migration, and never create a database that was not asked for.
 
-use crate::{Result, StoreError};
+use crate::connect::{self, failed, io};
+use crate::ladder::{LADDER, Migration};
+use crate::records::{self, Record};
+use crate::{Result, StoreError, schema_own};
+use rusqlite::{Connection, TransactionBehavior};
 use serde::Serialize;
 use std::path::Path;
 
@@ -76,14 +83,158 @@ pub struct Migrated {
     pub steps: Vec<Step>,
 }
 
-/// Reads where a database stands. Changes nothing.
+/// Reads where a database stands. Changes nothing and leaves no file behind.
 pub fn inspect(path: &Path) -> Result<SchemaInfo> {
-    Err(StoreError::Missing { path: path.to_owned() })
+    let records = read_records(path)?;
+    let current = records.len() as u32;
+    let pending = LADDER.iter().filter(|migration| migration.number > current);
+    Ok(SchemaInfo {
+        current,
+        own: schema_own(),
+        pending: pending.map(|m| Pending { number: m.number, name: m.name.to_owned(), reversible: m.down.is_some() }).collect(),
+        applied: records.into_iter().map(applied).collect(),
+    })
 }
 
 /// Takes the database to this binary's schema, one transaction a step. Nobody else may have it open.
 ///
 /// With `create`, a missing database is made (only a missing one: an empty file is damage).
-pub fn run(path: &Path, _direction: Direction, _create: bool) -> Result<Migrated> {
-    Err(StoreError::Missing { path: path.to_owned() })
+pub fn run(path: &Path, direction: Direction, create: bool) -> Result<Migrated> {
+    run_as(schema_own(), path, direction, create)
+}
+
+/// As [`run`], by a release whose schema is `own`: for tests of what an older release does with a newer database.
+#[doc(hidden)]
+pub fn run_as(own: u32, path: &Path, direction: Direction, create: bool) -> Result<Migrated> {
+    let records = match read_records(path) {
+        Err(StoreError::Missing { .. }) if create => return make(own, path),
+        other => other?,
+    };
+    records::same_code(&records)?;
+    let from = records.len() as u32;
+    if from == own {
+        return Ok(Migrated { from, to: own, steps: Vec::new() });
+    }
+    if from > own && direction == Direction::UpOnly {
+        return Err(StoreError::Newer { current: from, own });
+    }
+    let mut db = connect::writer(path)?;
+    let steps = climb(own, &mut db, path)?;
+    close(db, path)?;
+    Ok(Migrated { from, to: own, steps })
+}
+
+/// Makes a database beside its place and puts it there whole: a power cut leaves none or a finished one.
+fn make(own: u32, path: &Path) -> Result<Migrated> {
+    let staged = connect::staging(path);
+    for suffix in ["", "-wal", "-shm", "-journal"] {
+        connect::remove(&connect::beside(&staged, suffix))?;
+    }
+    let mut db = Connection::open(&staged).map_err(failed(path, "could not create the database"))?;
+    let begin = || {
+        db.pragma_update(None, "application_id", connect::APPLICATION_ID)?;
+        db.pragma_update(None, "journal_mode", "WAL")?;
+        db.pragma_update(None, "synchronous", "FULL")?;
+        db.execute_batch(records::TABLE)
+    };
+    begin().map_err(failed(path, "could not create the database"))?;
+    let steps = climb(own, &mut db, path)?;
+    close(db, path)?;
+    connect::sync(&staged)?;
+    // Unlike a rename, a link never replaces what came into being meanwhile.
+    match std::fs::hard_link(&staged, path) {
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => return Err(StoreError::Exists { path: path.to_owned() }),
+        other => other.map_err(io(path, "could not put the new database in its place"))?,
+    }
+    connect::remove(&staged)?;
+    connect::sync_folder_of(path)?;
+    Ok(Migrated { from: 0, to: own, steps })
+}
+
+/// Takes steps until the schema is `own`.
+fn climb(own: u32, db: &mut Connection, path: &Path) -> Result<Vec<Step>> {
+    let mut steps = Vec::new();
+    while let Some(step) = step(own, db, path)? {
+        steps.push(step);
+    }
+    Ok(steps)
+}
+
+/// Takes one step towards `own` in one transaction, or none if it is there.
+fn step(own: u32, db: &mut Connection, path: &Path) -> Result<Option<Step>> {
+    let tx = db.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed(path, "could not begin a migration"))?;
+    let records = records::read_any(&tx, path)?;
+    records::same_code(&records)?;
+    let current = records.len() as u32;
+    let before = tally(&tx).map_err(failed(path, "could not count the events"))?;
+    let (number, name, direction) = if current < own {
+        let Some(next) = LADDER.get(records.len()) else { return Err(StoreError::Newer { current: own, own: schema_own() }) };
+        up(&tx, next).map_err(failed(path, "a migration's SQL failed"))?;
+        (next.number, next.name.to_owned(), "up")
+    } else if let Some(last) = records.last().filter(|_| current > own) {
+        let Some(sql) = &last.down_sql else {
+            return Err(StoreError::Irreversible { number: last.number, name: last.name.clone() });
+        };
+        down(&tx, last.number, sql).map_err(failed(path, "a migration's undo failed"))?;
+        (last.number, last.name.clone(), "down")
+    } else {
+        return Ok(None);
+    };
+    let mut violations = connect::problems(&tx, path, true)?;
+    let now = records::read(&tx, path)?;
+    violations.extend(records::violations(&tx, &now).map_err(failed(path, "a migration's check failed to run"))?);
+    let after = tally(&tx).map_err(failed(path, "could not count the events"))?;
+    if before.is_some_and(|before| Some(before) != after) {
+        violations.push(format!("the events are not the same: {before:?} before, {after:?} after"));
+    }
+    if !violations.is_empty() {
+        return Err(StoreError::CheckFailed { number, name, violations });
+    }
+    tx.commit().map_err(failed(path, "could not commit a migration"))?;
+    Ok(Some(Step { number, name, direction }))
+}
+
+fn up(db: &Connection, migration: &Migration) -> rusqlite::Result<()> {
+    db.execute_batch(migration.up)?;
+    records::add(db, migration).map(drop)
+}
+
+fn down(db: &Connection, number: u32, sql: &str) -> rusqlite::Result<()> {
+    db.execute_batch(sql)?;
+    db.execute("DELETE FROM schema_version WHERE number = ?1", (number,)).map(drop)
+}
+
+/// How many events there are, and the sum of their ids: no step may change either. `None` before the first migration.
+fn tally(db: &Connection) -> rusqlite::Result<Option<(i64, i64)>> {
+    let there: bool = db.query_row("SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE name = 'events')", (), |row| row.get(0))?;
+    let count = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?));
+    if there { db.query_row("SELECT count(*), coalesce(sum(id), 0) FROM events", (), count).map(Some) } else { Ok(None) }
+}
+
+fn close(db: Connection, path: &Path) -> Result<()> {
+    db.close().map_err(|(_, error)| failed(path, "could not close the database")(error))
+}
+
+/// Reads the records without a trace. A file without a log is complete in itself: it is read as it lies. Should a writer
+/// begin in that moment, what is read may be torn; then it is read again under locks.
+fn read_records(path: &Path) -> Result<Vec<Record>> {
+    connect::probe(path)?;
+    let log = std::fs::metadata(connect::beside(path, "-wal")).is_ok();
+    if !log {
+        if let Ok(records) = connect::frozen(path).and_then(|db| records::read(&db, path)) {
+            return Ok(records);
+        }
+    }
+    records::read(&connect::reader(path)?, path)
+}
+
+fn applied(record: Record) -> Applied {
+    Applied {
+        number: record.number,
+        name: record.name,
+        checksum: record.checksum,
+        applied_at: record.applied_at,
+        release: record.release,
+        reversible: record.down_sql.is_some(),
+    }
 }

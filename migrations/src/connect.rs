@@ -1,0 +1,163 @@
+//! How a database file is opened, and what must be true of it first. Never creates a file by looking.
+
+use crate::{Result, StoreError};
+use rusqlite::{Connection, ErrorCode, OpenFlags};
+use std::fmt::Write;
+use std::io::Read;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Marks a SQLite file as ours ("Smol").
+pub(crate) const APPLICATION_ID: i32 = 0x536d_6f6c;
+/// How long a statement waits for another process's lock.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+const MAGIC: &[u8; 16] = b"SQLite format 3\0";
+
+/// Gives SQLite's words for a failure our error.
+pub(crate) fn failed<'a>(path: &'a Path, what: &'static str) -> impl Fn(rusqlite::Error) -> StoreError + 'a {
+    move |source| match source.sqlite_error_code() {
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => StoreError::Busy { path: path.to_owned() },
+        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => damaged(path, source.to_string()),
+        _ => StoreError::Failed { what, source },
+    }
+}
+
+pub(crate) fn damaged(path: &Path, what: impl Into<String>) -> StoreError {
+    StoreError::Damaged { path: path.to_owned(), what: what.into() }
+}
+
+pub(crate) fn io<'a>(path: &'a Path, what: &'static str) -> impl Fn(std::io::Error) -> StoreError + 'a {
+    move |source| StoreError::Io { what, path: path.to_owned(), source }
+}
+
+/// Looks at the first bytes, so that SQLite never takes an empty file for a new database. Returns the owner's uid.
+pub(crate) fn probe(path: &Path) -> Result<u32> {
+    let mut file = match std::fs::File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Err(StoreError::Missing { path: path.to_owned() }),
+        Err(error) => return Err(io(path, "could not open the database")(error)),
+    };
+    let facts = file.metadata().map_err(io(path, "could not read the database's metadata"))?;
+    if !facts.is_file() {
+        return Err(damaged(path, "not a regular file"));
+    }
+    if facts.len() == 0 {
+        return Err(damaged(path, "the file is empty"));
+    }
+    let mut head = [0; 16];
+    match file.read_exact(&mut head) {
+        Ok(()) if &head == MAGIC => Ok(facts.uid()),
+        Err(error) if error.kind() != std::io::ErrorKind::UnexpectedEof => Err(io(path, "could not read the database")(error)),
+        _ => Err(damaged(path, "the file is not a SQLite database")),
+    }
+}
+
+/// Writers must be the file's owner: files that another user leaves beside it lock the owner out.
+pub(crate) fn owned_by_caller(path: &Path, owner: u32) -> Result<()> {
+    let caller = rustix::process::geteuid().as_raw();
+    if caller == owner { Ok(()) } else { Err(StoreError::WrongUser { path: path.to_owned(), owner, caller }) }
+}
+
+/// Opens for writing, with the settings that every writer uses.
+pub(crate) fn writer(path: &Path) -> Result<Connection> {
+    owned_by_caller(path, probe(path)?)?;
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let db = Connection::open_with_flags(path, flags).map_err(failed(path, "could not open the database"))?;
+    settle(&db, path)?;
+    // FULL: a commit that was answered survives a power cut; WAL with NORMAL does not promise that.
+    db.pragma_update(None, "journal_mode", "WAL")
+        .and_then(|()| db.pragma_update(None, "synchronous", "FULL"))
+        .map_err(failed(path, "could not set up the database"))?;
+    Ok(db)
+}
+
+/// Opens for reading beside a writer. SQLite takes its locks and cleans up its own files, but nothing is written.
+pub(crate) fn reader(path: &Path) -> Result<Connection> {
+    probe(path)?;
+    // Read-only connections can't remove -wal and -shm when they close as the last one.
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let db = Connection::open_with_flags(path, flags).map_err(failed(path, "could not open the database"))?;
+    settle(&db, path)?;
+    db.pragma_update(None, "query_only", true).map_err(failed(path, "could not set up the database"))?;
+    Ok(db)
+}
+
+/// Opens a file that nobody writes to; touches nothing around it. Only for files without a write-ahead log.
+pub(crate) fn frozen(path: &Path) -> Result<Connection> {
+    probe(path)?;
+    let mut uri = String::from("file:");
+    for byte in path.as_os_str().as_bytes() {
+        if byte.is_ascii_alphanumeric() || b"/._-".contains(byte) {
+            uri.push(char::from(*byte));
+        } else {
+            let _ = write!(uri, "%{byte:02x}");
+        }
+    }
+    uri.push_str("?immutable=1");
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_URI;
+    let db = Connection::open_with_flags(uri, flags).map_err(failed(path, "could not open the database"))?;
+    settle(&db, path)?;
+    Ok(db)
+}
+
+/// Settings of every connection, and the proof that the file is ours.
+fn settle(db: &Connection, path: &Path) -> Result<()> {
+    let set = || {
+        db.busy_timeout(BUSY_TIMEOUT)?;
+        db.pragma_update(None, "foreign_keys", true)?;
+        db.pragma_update(None, "trusted_schema", false)?;
+        db.pragma_update(None, "cell_size_check", true)?;
+        db.pragma_query_value(None, "application_id", |row| row.get::<_, i32>(0))
+    };
+    match set().map_err(failed(path, "could not read the database"))? {
+        APPLICATION_ID => Ok(()),
+        _ => Err(damaged(path, "a SQLite database, but not one of Smolotchi's")),
+    }
+}
+
+/// The problems that SQLite finds in the file itself: `full` also compares every index with its table.
+pub(crate) fn problems(db: &Connection, path: &Path, full: bool) -> Result<Vec<String>> {
+    let pragma = if full { "PRAGMA integrity_check(20)" } else { "PRAGMA quick_check(20)" };
+    let read = || -> rusqlite::Result<Vec<String>> { db.prepare(pragma)?.query_map((), |row| row.get(0))?.collect() };
+    match read() {
+        Ok(lines) => Ok(lines.into_iter().filter(|line| line != "ok").collect()),
+        Err(error) => match failed(path, "could not check the database")(error) {
+            StoreError::Damaged { what, .. } => Ok(vec![what]),
+            other => Err(other),
+        },
+    }
+}
+
+/// The name of a file that SQLite or we keep beside the database.
+pub(crate) fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    PathBuf::from(name)
+}
+
+/// The hidden name used while a file is being made.
+pub(crate) fn staging(path: &Path) -> PathBuf {
+    let name = path.file_name().map(|name| name.to_string_lossy()).unwrap_or_default();
+    path.with_file_name(format!(".{name}.staging"))
+}
+
+/// Removes a file that may be there.
+pub(crate) fn remove(path: &Path) -> Result<()> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(io(path, "could not remove a file")(error)),
+        _ => Ok(()),
+    }
+}
+
+/// Syncs a file's content.
+pub(crate) fn sync(path: &Path) -> Result<()> {
+    std::fs::File::open(path).and_then(|file| file.sync_all()).map_err(io(path, "could not sync a file"))
+}
+
+/// Syncs the folder of a file, so that its name survives a power cut.
+pub(crate) fn sync_folder_of(path: &Path) -> Result<()> {
+    let folder = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    sync(folder)
+}

@@ -1,0 +1,138 @@
+//! The statements of the running store, by schema: the only place that knows which columns which schema has.
+
+/// The statements for one schema. Every one is a hot query: `tests/plans.rs` reads their plans.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Statements {
+    /// ?1 at_ms, ?2 topic, ?3 body, ?4 severity or NULL.
+    pub(crate) append: &'static str,
+    /// ?1 limit. Columns: id, at_ms, topic, body, severity.
+    pub(crate) recent: &'static str,
+    /// As `recent`, warnings and errors only; `None` where there are no severities.
+    pub(crate) severe: Option<&'static str>,
+    /// One number.
+    pub(crate) total: &'static str,
+}
+
+/// The newest event: id, at_ms.
+pub(crate) const NEWEST: &str = "SELECT id, at_ms FROM events ORDER BY id DESC LIMIT 1";
+/// The oldest event: id, at_ms.
+pub(crate) const OLDEST: &str = "SELECT id, at_ms FROM events ORDER BY id LIMIT 1";
+/// The id of the newest event that a limit of ?1 events does not keep.
+pub(crate) const BEYOND: &str = "SELECT id FROM events ORDER BY id DESC LIMIT 1 OFFSET ?1";
+/// The id of the oldest event that is not older than ?1. It stops there: only what will be deleted is read.
+pub(crate) const FIRST_SINCE: &str = "SELECT id FROM events WHERE at_ms >= ?1 ORDER BY id LIMIT 1";
+/// How many events come before id ?1.
+pub(crate) const COUNT_BEFORE: &str = "SELECT count(*) FROM events WHERE id < ?1";
+/// Deletes the events before id ?1.
+pub(crate) const DELETE_BEFORE: &str = "DELETE FROM events WHERE id < ?1";
+/// ?1 at_ms.
+pub(crate) const PROVE: &str =
+    "INSERT INTO proof (id, at_ms, times) VALUES (1, ?1, 1) ON CONFLICT (id) DO UPDATE SET at_ms = excluded.at_ms, times = times + 1";
+
+const SCHEMA_1: Statements = Statements {
+    append: "INSERT INTO events (at_ms, topic, body) SELECT ?1, ?2, ?3 WHERE ?4 IS NULL OR true",
+    recent: "SELECT id, at_ms, topic, body, NULL FROM events ORDER BY id DESC LIMIT ?1",
+    severe: None,
+    // Nothing keeps count in schema 1.
+    total: "SELECT count(*) FROM events",
+};
+
+/// The rule of migration 2 for an event that names no severity; `tests` compare the two.
+macro_rules! severity_rule {
+    () => {
+        "CASE
+    WHEN json_extract(body, '$.severity') IN ('error', 'critical', 'fatal') THEN 4
+    WHEN json_extract(body, '$.severity') IN ('warning', 'warn') THEN 3
+    WHEN json_extract(body, '$.severity') = 'notice' THEN 2
+    WHEN json_extract(body, '$.severity') = 'info' THEN 1
+    WHEN json_extract(body, '$.severity') = 'debug' THEN 0
+    WHEN topic GLOB '*[.]error' OR topic GLOB '*[.]failed' OR topic GLOB '*[.]crashed' THEN 4
+    WHEN topic GLOB '*[.]warning' OR topic GLOB '*[.]low' OR topic GLOB '*[.]full' OR topic GLOB '*[.]lost' THEN 3
+    WHEN topic GLOB '*[.]started' OR topic GLOB '*[.]stopped' OR topic GLOB '*[.]changed' THEN 2
+    WHEN topic GLOB 'debug[.]*' THEN 0
+    ELSE 1
+END"
+    };
+}
+
+const SCHEMA_3: Statements = Statements {
+    append: concat!(
+        "INSERT INTO events (at_ms, topic, body, severity) SELECT ?1, topic, body, coalesce(?4, ",
+        severity_rule!(),
+        ") FROM (SELECT ?2 AS topic, ?3 AS body)"
+    ),
+    recent: "SELECT id, at_ms, topic, body, severity FROM events ORDER BY id DESC LIMIT ?1",
+    severe: Some(
+        "SELECT id, at_ms, topic, body, severity FROM events INDEXED BY events_severe WHERE severity >= 3 ORDER BY id DESC LIMIT ?1",
+    ),
+    total: "SELECT coalesce(sum(events), 0) FROM topics",
+};
+
+/// The statements for a schema that a release worked on: 1 (0.1.0) or 3 (from 0.2.0).
+pub(crate) const fn statements(schema: u32) -> Statements {
+    if schema < 3 { SCHEMA_1 } else { SCHEMA_3 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ladder::LADDER;
+    use rusqlite::{Connection, StatementStatus};
+
+    #[test]
+    #[cfg_attr(schema_1, ignore = "this build has schema 1 only, without severities")]
+    fn the_rule_for_new_rows_is_the_rule_of_the_migration() {
+        let migration = &LADDER[1];
+        assert!(migration.up.contains(severity_rule!()), "up.sql has another rule");
+        assert!(migration.down.unwrap().contains(severity_rule!()), "down.sql has another rule");
+    }
+
+    fn filled() -> Connection {
+        let db = Connection::open_in_memory().unwrap();
+        for migration in LADDER {
+            db.execute_batch(migration.up).unwrap();
+        }
+        let own = statements(LADDER.len() as u32);
+        for i in 0..500 {
+            let topic = ["disk.full", "sensor.reading", "core.started"][i % 3];
+            db.execute(own.append, (i as i64, topic, "{}", None::<i64>)).unwrap();
+        }
+        db
+    }
+
+    /// SQLite's plan says SCAN both for reading a whole table and for walking it until LIMIT rows are found, so each
+    /// statement names what its plan may say and how many rows of a table of 500 it may step over.
+    #[test]
+    fn hot_queries_read_no_more_than_they_return() {
+        let db = filled();
+        let own = statements(LADDER.len() as u32);
+        let mut table = vec![
+            (own.recent, vec![10], vec!["SCAN events"], 10),
+            (NEWEST, vec![], vec!["SCAN events"], 1),
+            (OLDEST, vec![], vec!["SCAN events"], 1),
+            (FIRST_SINCE, vec![5], vec!["SCAN events"], 6),
+            (COUNT_BEFORE, vec![5], vec!["SEARCH events USING INTEGER PRIMARY KEY (rowid<?)"], 0),
+            (DELETE_BEFORE, vec![5], vec!["SEARCH events USING INTEGER PRIMARY KEY (rowid<?)"], 0),
+        ];
+        match own.severe {
+            Some(severe) => {
+                table.push((severe, vec![10], vec!["SCAN events USING INDEX events_severe"], 10));
+                table.push((own.total, vec![], vec!["SCAN topics"], 3));
+            }
+            None => table.push((own.total, vec![], vec!["SCAN events"], 500)),
+        }
+        for (sql, parameters, plan, most) in table {
+            let parameters = rusqlite::params_from_iter(parameters.iter().copied().map(i64::from));
+            let mut explain = db.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
+            let said: Vec<String> =
+                explain.query_map(parameters.clone(), |row| row.get(3)).unwrap().collect::<rusqlite::Result<_>>().unwrap();
+            assert_eq!(said, plan, "{sql}");
+            let mut run = db.prepare(sql).unwrap();
+            let mut rows = run.query(parameters).unwrap();
+            while rows.next().unwrap().is_some() {}
+            drop(rows);
+            let steps = run.get_status(StatementStatus::FullscanStep);
+            assert!(steps <= most, "{sql}: {steps} rows stepped over, {most} allowed");
+        }
+    }
+}

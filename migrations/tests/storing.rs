@@ -1,0 +1,157 @@
+//! What core does with its database: append, read, prove, retain.
+
+mod common;
+
+use common::{Dice, database, event, fill, names};
+use smolotchi_store::{NewEvent, RetentionPolicy, Severity, Store, schema_own};
+
+const DAY: i64 = 24 * 60 * 60 * 1000;
+
+fn new(topic: &str, body: &str) -> NewEvent {
+    NewEvent { topic: topic.into(), severity: None, body: body.into() }
+}
+
+#[test]
+fn what_was_appended_comes_back() {
+    let (_folder, path) = database(schema_own());
+    let mut store = Store::open(&path).unwrap();
+    assert_eq!(store.append(&[], 1).unwrap().last_id, 0);
+    assert_eq!(store.summary().unwrap().newest_id, None);
+    let mut dice = Dice(9);
+    let events: Vec<_> = (0..25).map(|_| event(&mut dice)).collect();
+    let done = store.append(&events, 1234).unwrap();
+    assert_eq!((done.appended, done.last_id), (25, 25));
+    assert_eq!(store.append(&[], 1).unwrap().last_id, 25);
+    drop(store);
+
+    let store = Store::open(&path).unwrap();
+    let back = store.recent(100).unwrap();
+    for (stored, event) in back.iter().rev().zip(&events) {
+        assert_eq!((stored.at_ms, &stored.topic, &stored.body), (1234, &event.topic, &event.body));
+        match event.severity {
+            Some(severity) if schema_own() > 1 => assert_eq!(stored.severity, Some(severity)),
+            _ => assert_eq!(stored.severity.is_some(), schema_own() > 1),
+        }
+    }
+    assert_eq!(store.recent(3).unwrap().iter().map(|e| e.id).collect::<Vec<_>>(), [25, 24, 23]);
+    let summary = store.summary().unwrap();
+    assert_eq!((summary.events_total, summary.newest_id, summary.newest_at_ms), (25, Some(25), Some(1234)));
+    assert_eq!(summary.bytes % 4096, 0);
+    assert!(store.recent_severe(100).unwrap().iter().all(|event| event.severity >= Some(Severity::Warning)));
+}
+
+#[test]
+fn one_bad_event_refuses_the_batch() {
+    let (_folder, path) = database(schema_own());
+    let mut store = Store::open(&path).unwrap();
+    let long = "x".repeat(129);
+    for (topic, body) in [("", "{}"), (long.as_str(), "{}"), ("a\nb", "{}"), ("a", ""), ("a", "{"), ("a", "{}x"), ("a", "nonsense")] {
+        let error = store.append(&[new("good", "{}"), new(topic, body)], 1).unwrap_err();
+        assert_eq!(error.code(), "store.invalid-event", "{topic} {body}");
+        assert!(error.to_string().contains("event 1"), "{error}");
+    }
+    assert_eq!(store.summary().unwrap().events_total, 0);
+}
+
+#[test]
+fn a_commit_is_in_the_log_when_it_is_answered() {
+    let (folder, path) = database(schema_own());
+    let mut store = Store::open(&path).unwrap();
+    store.append(&[new("a", "{}")], 1).unwrap();
+    assert_eq!(store.prove(2).unwrap().schema, schema_own());
+    // What a crash leaves: the files as they are now, without the index.
+    let crashed = folder.path().join("crashed.db");
+    std::fs::copy(&path, &crashed).unwrap();
+    std::fs::copy(path.with_extension("db-wal"), folder.path().join("crashed.db-wal")).unwrap();
+    let after = Store::open(&crashed).unwrap();
+    assert_eq!(after.summary().unwrap().events_total, 1);
+    let (rows, at_ms): (i64, i64) = rusqlite::Connection::open(&crashed)
+        .unwrap()
+        .query_row("SELECT count(*), max(at_ms) FROM proof", (), |row| Ok((row.get(0)?, row.get(1)?)))
+        .unwrap();
+    assert_eq!((rows, at_ms), (1, 2));
+}
+
+#[test]
+fn proving_never_adds_a_row_and_closing_leaves_one_file() {
+    let (folder, path) = database(schema_own());
+    let mut store = Store::open(&path).unwrap();
+    for now in 0..20 {
+        store.prove(now).unwrap();
+    }
+    drop(store);
+    let db = rusqlite::Connection::open(&path).unwrap();
+    let (rows, times): (i64, i64) =
+        db.query_row("SELECT count(*), sum(times) FROM proof", (), |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
+    assert_eq!((rows, times), (1, 20));
+    drop(db);
+    assert_eq!(names(folder.path()), ["smolotchi.db"]);
+}
+
+#[test]
+fn retention_keeps_what_the_policy_keeps() {
+    let now = 100 * DAY;
+    // Days of the events, oldest id first; limits; how many go.
+    let table: &[(&[i64], Option<u64>, Option<u32>, u64)] = &[
+        (&[], Some(0), Some(0), 0),
+        (&[1, 2, 3], None, None, 0),
+        (&[1, 2, 3], Some(3), None, 0),
+        (&[1, 2, 3], Some(2), None, 1),
+        (&[1, 2, 3], Some(0), None, 3),
+        (&[80, 90, 99], None, Some(15), 1),
+        (&[80, 90, 99], None, Some(1), 2),
+        (&[80, 90, 98], None, Some(1), 3),
+        (&[80, 90, 99], Some(1), Some(15), 2),
+        // A wrong clock among young events, and before them.
+        (&[99, 0, 99], None, Some(15), 0),
+        (&[0, 0, 99], None, Some(15), 2),
+        (&[80, 99, 0], None, Some(15), 1),
+    ];
+    for (days, max_events, max_age_days, gone) in table {
+        let (_folder, path) = database(schema_own());
+        let mut store = Store::open(&path).unwrap();
+        for day in *days {
+            store.append(&[new("a", "{}")], day * DAY).unwrap();
+        }
+        let policy = RetentionPolicy { max_events: *max_events, max_age_days: *max_age_days };
+        let kept = days.len() as u64 - gone;
+        for dry_run in [true, false] {
+            let done = store.retain(&policy, now, dry_run).unwrap();
+            assert_eq!((done.deleted, done.kept), (*gone, kept), "{days:?} {policy:?} dry: {dry_run}");
+        }
+        let left: Vec<_> = store.recent(100).unwrap().iter().map(|e| e.id).rev().collect();
+        assert_eq!(left, (*gone as i64 + 1..=days.len() as i64).collect::<Vec<_>>());
+        assert_eq!(store.summary().unwrap().events_total, kept);
+        // Ids go on where they were, also when none is left.
+        assert_eq!(store.append(&[new("a", "{}")], 1).unwrap().last_id, days.len() as i64 + 1);
+    }
+}
+
+#[test]
+fn retention_with_nothing_to_do_writes_nothing() {
+    let (_folder, path) = database(schema_own());
+    let mut store = Store::open(&path).unwrap();
+    fill(&mut store, &mut Dice(1), 100);
+    let log = path.with_extension("db-wal");
+    let before = std::fs::read(&log).unwrap();
+    let policy = RetentionPolicy { max_events: Some(100), max_age_days: Some(40_000) };
+    assert_eq!(store.retain(&policy, 1_800_000_000_000, false).unwrap().deleted, 0);
+    let policy = RetentionPolicy { max_events: Some(10), max_age_days: None };
+    assert_eq!(store.retain(&policy, 0, true).unwrap().deleted, 90);
+    assert_eq!(std::fs::read(&log).unwrap(), before);
+    assert_eq!(store.retain(&policy, 0, false).unwrap().deleted, 90);
+    assert_ne!(std::fs::read(&log).unwrap(), before, "the log is not where writes show");
+}
+
+#[test]
+fn an_older_schema_is_refused() {
+    if schema_own() == 1 {
+        // Nothing is older than schema 1; the next best is a record that was emptied.
+        let (_folder, path) = database(1);
+        rusqlite::Connection::open(&path).unwrap().execute("DELETE FROM schema_version", ()).unwrap();
+        assert_eq!(Store::open(&path).unwrap_err().code(), "store.damaged");
+        return;
+    }
+    let (_folder, path) = database(1);
+    assert_eq!(Store::open(&path).unwrap_err().code(), "store.older-schema");
+}
