@@ -1,5 +1,7 @@
 //! Snapshots under a live writer, and restoring them.
 
+#![allow(clippy::unwrap_used, reason = "a test that can't be set up fails")]
+
 mod common;
 
 use common::{Dice, database, dump, event, fill, names};

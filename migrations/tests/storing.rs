@@ -1,5 +1,7 @@
 //! What core does with its database: append, read, prove, retain.
 
+#![allow(clippy::unwrap_used, reason = "a test that can't be set up fails")]
+
 mod common;
 
 use common::{Dice, database, event, fill, names};
@@ -92,7 +94,8 @@ fn proving_never_adds_a_row_and_closing_leaves_one_file() {
 fn retention_keeps_what_the_policy_keeps() {
     let now = 100 * DAY;
     // Days of the events, oldest id first; limits; how many go.
-    let table: &[(&[i64], Option<u64>, Option<u32>, u64)] = &[
+    type Row = (&'static [i64], Option<u64>, Option<u32>, u64);
+    let table: &[Row] = &[
         (&[], Some(0), Some(0), 0),
         (&[1, 2, 3], None, None, 0),
         (&[1, 2, 3], Some(3), None, 0),

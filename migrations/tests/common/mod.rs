@@ -1,5 +1,6 @@
 //! Databases to test with: generated from a seed, read back as plain values.
 #![allow(dead_code, reason = "each test file uses its own part")]
+#![allow(clippy::unwrap_used, reason = "a test that can't be set up fails")]
 
 use rusqlite::Connection;
 use smolotchi_store::{NewEvent, Severity, Store};
