@@ -62,9 +62,7 @@ const SCHEMA_3: Statements = Statements {
         ") FROM (SELECT ?2 AS topic, ?3 AS body)"
     ),
     recent: "SELECT id, at_ms, topic, body, severity FROM events ORDER BY id DESC LIMIT ?1",
-    severe: Some(
-        "SELECT id, at_ms, topic, body, severity FROM events INDEXED BY events_severe WHERE severity >= 3 ORDER BY id DESC LIMIT ?1",
-    ),
+    severe: Some("SELECT id, at_ms, topic, body, severity FROM events WHERE severity >= 3 ORDER BY id DESC LIMIT ?1"),
     total: "SELECT coalesce(sum(events), 0) FROM topics",
 };
 

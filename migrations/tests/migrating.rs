@@ -211,6 +211,27 @@ fn an_undo_that_loses_rows_is_itself_undone() {
 }
 
 #[test]
+fn an_undo_after_which_a_check_fails_is_itself_undone() {
+    let (_folder, path) = database(schema_own());
+    let mut store = Store::open(&path).unwrap();
+    fill(&mut store, &mut Dice(3), 20);
+    drop(store);
+    add_future(&path, Some("DROP TABLE marvel; UPDATE sqlite_sequence SET seq = 0 WHERE name = 'events'"));
+    let before = dump(&path);
+    let error = run(&path, Direction::ToOwn, false).unwrap_err();
+    assert!(error.facts().iter().any(|(_, fact)| fact.contains("passed their counter")), "{error:?}");
+    assert_eq!(dump(&path), before);
+}
+
+#[test]
+fn a_record_with_a_gap_is_damage() {
+    let (_folder, path) = database(schema_own());
+    add_future(&path, Some("DROP TABLE marvel"));
+    Connection::open(&path).unwrap().execute("UPDATE schema_version SET number = number + 1 WHERE name = 'marvel'", ()).unwrap();
+    assert_eq!(run(&path, Direction::ToOwn, false).unwrap_err().code(), "store.damaged");
+}
+
+#[test]
 fn other_code_under_the_same_number_is_refused() {
     let (_folder, path) = database(schema_own());
     Connection::open(&path).unwrap().execute("UPDATE schema_version SET checksum = 'other' WHERE number = 1", ()).unwrap();
