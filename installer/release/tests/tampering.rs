@@ -1,5 +1,7 @@
 //! Nothing that was changed on the way passes: every byte changed, every length cut, other keys, other forms.
 
+#![allow(clippy::unwrap_used, reason = "tests")]
+
 mod common;
 use common::*;
 use smolotchi_release::{Channel, Deb, ErrorKind, Manifest, ReleaseError, Result, Trust, bundle, sha256_file, signature};

@@ -1,4 +1,5 @@
 //! The golden files and shorthand shared by the tests of the formats.
+#![allow(clippy::unwrap_used, reason = "tests")]
 #![allow(dead_code, reason = "each test binary uses a part")]
 
 use smolotchi_release::{Channel, Manifest, Result, Trust};
