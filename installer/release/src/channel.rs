@@ -151,3 +151,34 @@ impl Channel {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOLDEN: &str = include_str!("../../../tests/golden/tree/channels/stable.toml");
+
+    #[test]
+    fn a_channel_that_breaks_a_rule_is_refused() {
+        Channel::parse(GOLDEN.as_bytes()).unwrap();
+        let table = [
+            ("another kind", GOLDEN.replace("channel/1", "channel/2")),
+            ("another product", GOLDEN.replace("product = \"smolotchi\"", "product = \"other\"")),
+            ("an unknown key", format!("{GOLDEN}later = 1\n")),
+            ("a name with a path", GOLDEN.replace("\"stable\"", "\"../stable\"")),
+            ("sequence 0", GOLDEN.replace("sequence = 7", "sequence = 0")),
+            ("a negative sequence", GOLDEN.replace("sequence = 7", "sequence = -7")),
+            ("the manifest of another version", GOLDEN.replace("releases/0.2.0", "releases/0.1.0")),
+            ("an absolute manifest", GOLDEN.replace("releases/", "/releases/")),
+            ("another hash", GOLDEN.replace("manifest_sha256 = \"", "manifest_sha256 = \"0")),
+            ("a time without a zone", GOLDEN.replace("00:00:00Z", "00:00:00")),
+            ("expired when signed", GOLDEN.replace("2036", "2026")),
+            ("no expiry", GOLDEN.replace("expires_at", "#expires_at")),
+        ];
+        for (what, text) in table {
+            assert_ne!(text, GOLDEN, "{what}: nothing was changed");
+            let error = Channel::parse(text.as_bytes()).expect_err(what);
+            assert_eq!(error.kind(), ErrorKind::ChannelInvalid, "{what}");
+        }
+    }
+}

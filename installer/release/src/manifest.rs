@@ -182,3 +182,57 @@ impl Health {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOLDEN: &str = include_str!("../../../tests/golden/tree/releases/0.2.0/manifest.toml");
+
+    #[test]
+    fn a_manifest_that_breaks_a_rule_is_refused() {
+        let hash = &Manifest::parse(GOLDEN.as_bytes()).unwrap().debs[0].sha256;
+        let second = &GOLDEN[GOLDEN.rfind("[[deb]]").unwrap()..];
+        let table = [
+            ("another kind", GOLDEN.replace("manifest/1", "manifest/2")),
+            ("a channel's kind", GOLDEN.replace("smolotchi/manifest/1", "smolotchi/channel/1")),
+            ("another product", GOLDEN.replace("product = \"smolotchi\"", "product = \"other\"")),
+            ("an unknown key", format!("later = 1\n{GOLDEN}")),
+            ("an unknown key of the schema", GOLDEN.replace("own = 3", "own = 3\nlater = 1")),
+            ("an unknown key of a package", format!("{GOLDEN}later = 1\n")),
+            ("a key twice", GOLDEN.replace("own = 3", "own = 3\nown = 3")),
+            ("no schema", GOLDEN.replace("own = 3", "")),
+            ("a negative schema", GOLDEN.replace("own = 3", "own = -3")),
+            ("a version with a path", GOLDEN.replacen("\"0.2.0\"", "\"../0\"", 1)),
+            ("no units", GOLDEN.replace("[\"smolotchi-core.service\", \"smolotchi-web.socket\"]", "[]")),
+            ("a unit that is an option", GOLDEN.replace("\"smolotchi-core.service\"", "\"--all.service\"")),
+            ("a unit with a path", GOLDEN.replace("\"smolotchi-core.service\"", "\"a/b.service\"")),
+            ("a heartbeat elsewhere", GOLDEN.replace("/run/smolotchi/core/", "/etc/")),
+            ("a heartbeat that climbs", GOLDEN.replace("/run/smolotchi/core/", "/run/../etc/")),
+            ("an absolute path", GOLDEN.replace("\"pool/smolotchi_", "\"/pool/smolotchi_")),
+            ("a path that climbs", GOLDEN.replace("\"pool/smolotchi_", "\"pool/../smolotchi_")),
+            ("the path of another file", GOLDEN.replace("pool/smolotchi_0.2.0", "pool/smolotchi_0.2.1")),
+            ("size 0", GOLDEN.replace("size = 900", "size = 0")),
+            ("a short hash", GOLDEN.replacen("sha256 = \"", "sha256 = \"0\" #", 1)),
+            ("a hash in capitals", GOLDEN.replace(hash, &hash.to_uppercase())),
+            ("a package twice", format!("{GOLDEN}\n{second}")),
+            ("a package for all and for one", format!("{GOLDEN}\n{}", second.replace("all", "amd64"))),
+            ("no packages", GOLDEN[..GOLDEN.find("[[deb]]").unwrap()].to_owned()),
+            ("too long", format!("{GOLDEN}#{}", "x".repeat(document::MAX_BYTES))),
+            ("empty", String::new()),
+        ];
+        for (what, text) in table {
+            assert_ne!(text, GOLDEN, "{what}: nothing was changed");
+            let error = Manifest::parse(text.as_bytes()).expect_err(what);
+            assert_eq!(error.kind(), ErrorKind::ManifestInvalid, "{what}");
+        }
+        assert_eq!(Manifest::parse(&[0xff]).unwrap_err().kind(), ErrorKind::ManifestInvalid);
+    }
+
+    #[test]
+    fn an_error_does_not_repeat_its_source() {
+        let error = Manifest::parse(b"kind = ").unwrap_err();
+        let source = std::error::Error::source(&error).unwrap().to_string();
+        assert!(!error.to_string().contains(source.lines().next().unwrap()), "{error}: {source}");
+    }
+}

@@ -142,7 +142,9 @@ fn every_changed_byte_and_every_truncation_of_a_deb_is_refused() {
 
 /// What the installer does with a bundle, in short.
 fn accept(bundle: &Path) -> Result<()> {
-    let folder = tempfile::tempdir().unwrap();
+    // Tens of thousands of small files: in memory where there is such a place.
+    let memory = Path::new("/dev/shm");
+    let folder = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() }.unwrap();
     let contents = bundle::unpack(bundle, folder.path())?;
     let read = |path: &str| {
         let path = folder.path().join(path);
