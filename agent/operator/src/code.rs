@@ -66,6 +66,7 @@ catalogue! {
     // Core, web, prune.
     CoreUnreachable, "core.unreachable", Dependency, "start it: systemctl start smolotchi-core.service; then see: journalctl -u smolotchi-core";
     CoreRefused, "core.refused", Validation, "only root and the service's own users may do this";
+    CoreRequest, "core.request", Validation, "the details say what was expected";
     CoreAnswer, "core.answer", Runtime, "core answered something unexpected; are both from the same version?";
     CoreFailed, "core.failed", Runtime, "see: journalctl -u smolotchi-core";
     WebNoSocket, "web.no-socket", Dependency, "start it through its socket: systemctl start smolotchi-web.socket";

@@ -1,0 +1,117 @@
+//! The slots on this machine: which there are, which one to go back to, and which may go.
+//!
+//! A slot is made complete under a hidden name and renamed (`tasks::save_slot`), so what is listed here was whole once;
+//! before it is used, every file is hashed.
+
+use crate::fault::OrFault;
+use crate::paths::Paths;
+use serde::Serialize;
+use smolotchi_operator::{Result, log};
+use smolotchi_release::{SlotManifest, slot};
+use std::path::PathBuf;
+
+/// A slot in one line.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Summary {
+    /// The release that it goes back to.
+    pub version: String,
+    /// Schema of its database snapshot.
+    pub schema: Option<u32>,
+    /// When it was kept, by the wall clock.
+    pub created_at: String,
+}
+
+/// The folder of a version's slot.
+pub fn folder(paths: &Paths, version: &str) -> PathBuf {
+    paths.slots().join(version)
+}
+
+/// All readable slots, newest first. An unreadable one is said and passed over.
+pub fn all(paths: &Paths) -> Result<Vec<Summary>> {
+    let mut slots = Vec::new();
+    for folder in super::list(&paths.slots())? {
+        if folder.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.')) {
+            continue;
+        }
+        match std::fs::read(folder.join(slot::FILE))
+            .map_err(|error| error.to_string())
+            .and_then(|bytes| SlotManifest::parse(&bytes).map_err(|error| error.to_string()))
+        {
+            Ok(slot) => slots.push(slot),
+            Err(error) => log::warning(smolotchi_operator::Code::SlotDamaged, format!("{}: {error}", folder.display())),
+        }
+    }
+    slots.sort_by(|a, b| b.created_at.cmp(&a.created_at).then_with(|| smolotchi_release::version::compare(&b.version, &a.version)));
+    Ok(slots
+        .into_iter()
+        .map(|slot| Summary { version: slot.version, schema: slot.schema, created_at: slot.created_at.to_string() })
+        .collect())
+}
+
+/// The version that a rollback without a named version goes to: the newest slot that is neither what runs nor blocked.
+pub fn default_target<'a>(slots: &'a [Summary], installed: &str, blocked: &[(String, String)]) -> Option<&'a str> {
+    slots
+        .iter()
+        .map(|slot| slot.version.as_str())
+        .find(|version| *version != installed && !blocked.iter().any(|(blocked, _)| blocked == version))
+}
+
+/// Reads a slot and hashes all its files.
+pub fn verified(paths: &Paths, version: &str) -> Result<SlotManifest> {
+    SlotManifest::verify_in(&folder(paths, version)).or_fault()
+}
+
+/// Removes the oldest slots beyond `keep`; those of `needed` versions always stay.
+pub fn collect(paths: &Paths, keep: usize, needed: &[&str]) -> Result<()> {
+    let slots = all(paths)?;
+    let spare: Vec<_> = slots.iter().filter(|slot| !needed.contains(&slot.version.as_str())).collect();
+    let room = keep.saturating_sub(slots.len() - spare.len());
+    for slot in spare.into_iter().skip(room) {
+        super::remove_tree(&folder(paths, &slot.version))?;
+        log::notice(format!("slot {} removed: {keep} are kept", slot.version));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rollback_never_goes_to_what_runs_or_is_blocked() {
+        let slots: Vec<Summary> = ["0.3.0", "0.2.0", "0.1.0"]
+            .iter()
+            .map(|version| Summary { version: (*version).into(), schema: None, created_at: String::new() })
+            .collect();
+        let blocked = [("0.3.0".to_owned(), "crashed".to_owned())];
+        for (installed, blocked, expected) in
+            [("0.4.0", &blocked[..0], Some("0.3.0")), ("0.4.0", &blocked[..], Some("0.2.0")), ("0.2.0", &blocked[..], Some("0.1.0"))]
+        {
+            assert_eq!(default_target(&slots, installed, blocked), expected);
+        }
+        assert_eq!(default_target(&slots[2..], "0.1.0", &[]), None);
+    }
+
+    #[test]
+    fn the_oldest_go_first_and_the_needed_stay() {
+        let root = tempfile::tempdir().unwrap();
+        let paths = Paths::new(root.path());
+        for (version, at) in [("0.1.0", "2026-01-01T00:00:00Z"), ("0.2.0", "2026-01-02T00:00:00Z"), ("0.3.0", "2026-01-03T00:00:00Z")] {
+            let folder = folder(&paths, version);
+            std::fs::create_dir_all(&folder).unwrap();
+            let slot = format!(
+                "kind = \"{}\"\nversion = \"{version}\"\ncreated_at = \"{at}\"\n[[deb]]\npackage = \"smolotchi\"\nversion = \"{version}\"\n\
+                 architecture = \"arm64\"\nfile = \"a.deb\"\nsize = 1\nsha256 = \"{}\"\norigin = \"original\"\n",
+                slot::KIND,
+                "00".repeat(32)
+            );
+            std::fs::write(folder.join(slot::FILE), slot).unwrap();
+        }
+        let left = |paths: &Paths| all(paths).unwrap().into_iter().map(|slot| slot.version).collect::<Vec<_>>();
+        assert_eq!(left(&paths), ["0.3.0", "0.2.0", "0.1.0"]);
+        collect(&paths, 2, &["0.1.0"]).unwrap();
+        assert_eq!(left(&paths), ["0.3.0", "0.1.0"]);
+        collect(&paths, 1, &["0.1.0"]).unwrap();
+        assert_eq!(left(&paths), ["0.1.0"]);
+    }
+}

@@ -1,0 +1,236 @@
+//! install, upgrade, rollback and their dry runs: find, verify, plan, open the change, follow it.
+
+use super::follow;
+use crate::change::memory::Memory;
+use crate::change::{self, Draft, slot};
+use crate::cli::{ReleaseArgs, RollbackArgs};
+use crate::host::{clock, inventory, lock};
+use crate::paths::Paths;
+use crate::plan::{self, Kind, Plan, PlannedDeb, Request, Target, Trigger};
+use crate::settings::Settings;
+use crate::source::{self, Wanted};
+use crate::{settings, tasks};
+use serde::Serialize;
+use smolotchi_operator::progress::Progress;
+use smolotchi_operator::{Code, Exit, Fault, Format, Result, Table, durable, output};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// The last line that a program reads: `{"event":"result",…}`.
+#[derive(Debug, Serialize)]
+pub(super) struct Outcome {
+    event: &'static str,
+    changed: bool,
+    installed: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    plan: Option<Plan>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    report: Option<change::report::Report>,
+}
+
+impl Table for Outcome {
+    fn table(&self) -> String {
+        match (&self.plan, &self.report) {
+            (Some(plan), _) => format!("{}\nThis is a plan; nothing was touched.\n", plan.table()),
+            (None, Some(report)) => report.table(),
+            (None, None) => format!("Nothing to do: {} is installed.\n", self.installed.as_deref().unwrap_or("nothing")),
+        }
+    }
+}
+
+/// Set by Ctrl-C and SIGTERM; looked at between steps.
+fn interrupted() -> Result<Arc<AtomicBool>> {
+    let flag = Arc::new(AtomicBool::new(false));
+    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+        signal_hook::flag::register(signal, Arc::clone(&flag))
+            .map_err(|error| Fault::new(Code::Io, "could not prepare for interruption").cause(&error))?;
+    }
+    Ok(flag)
+}
+
+fn go_on(flag: &AtomicBool) -> Result<()> {
+    if flag.load(Ordering::Relaxed) { Err(Fault::new(Code::Interrupted, "interrupted before anything was touched")) } else { Ok(()) }
+}
+
+fn dry(format: Format, installed: Option<&str>, plan: Option<Plan>) -> Exit {
+    let outcome = Outcome { event: "result", changed: plan.is_some(), installed: installed.map(str::to_owned), plan, report: None };
+    output::emit(format, &outcome);
+    Exit::Success
+}
+
+/// install and upgrade.
+pub(super) fn release(paths: &Paths, format: Format, kind: Kind, args: &ReleaseArgs) -> Result<Exit> {
+    if !args.dry_run {
+        super::need_root()?;
+    }
+    let settings = settings::load(paths)?;
+    let flag = interrupted()?;
+    let progress = Progress::new(format);
+    let from = args
+        .source
+        .from
+        .clone()
+        .or_else(|| settings.source.from.clone())
+        .ok_or_else(|| Fault::new(Code::SourceMissing, "no source is named"))?;
+    let wanted = Wanted {
+        version: args.source.to.clone(),
+        channel: args.source.channel.clone().unwrap_or_else(|| settings.source.channel.clone()),
+        accept_expired: args.source.accept_expired,
+    };
+
+    progress.step("verify", &format!("verifying the release at {from}"));
+    let trust = source::trust(paths, &args.source.trust)?;
+    let memory = Memory::load(paths)?;
+    let release = source::find(&from, &wanted, &trust, &memory)?;
+    go_on(&flag)?;
+
+    progress.step("plan", "planning");
+    let inventory = inventory::gather(paths)?;
+    let target = plan::target(&release.manifest, &inventory.architecture)?;
+    let request = Request { kind, trigger: Trigger::Installer, unblock: args.unblock };
+    let planned = plan::plan(&settings, &inventory, &target, request)?;
+    let Some(planned) = planned.filter(|_| !args.dry_run) else {
+        progress.done();
+        return if args.dry_run {
+            Ok(dry(format, inventory.installed(), plan::plan(&settings, &inventory, &target, request)?))
+        } else {
+            remember_sequence(paths, release.channel.as_ref())?;
+            Ok(dry(format, inventory.installed(), None))
+        };
+    };
+
+    let lock = lock::ours(&paths.plan_lock())?;
+    let draft = Draft::new(paths)?;
+    for deb in &planned.debs {
+        progress.step("fetch", &format!("fetching {} {} ({} bytes)", deb.package, deb.version, deb.size));
+        release.fetch(&deb.package, &inventory.architecture, &draft.debs())?;
+        go_on(&flag)?;
+    }
+    // Someone else may have opened a change meanwhile.
+    if let Some(open) = change::open(paths)? {
+        return Err(Fault::new(Code::ChangeOpen, "a change is being carried out already").fact("change", open.id));
+    }
+    if args.unblock {
+        let mut memory = Memory::load(paths)?;
+        if memory.blocked.remove(&planned.to).is_some() {
+            memory.save(paths)?;
+        }
+    }
+    remember_sequence(paths, release.channel.as_ref())?;
+    let change = draft.open(paths, planned)?;
+    drop(lock);
+    carry_out(paths, &settings, format, &progress, &change, &flag)
+}
+
+/// rollback.
+pub(super) fn rollback(paths: &Paths, format: Format, args: &RollbackArgs) -> Result<Exit> {
+    super::need_root()?;
+    let settings = settings::load(paths)?;
+    let flag = interrupted()?;
+    let progress = Progress::new(format);
+    progress.step("plan", "planning");
+    let inventory = inventory::gather(paths)?;
+    let Some(installed) = inventory.installed() else {
+        return Err(Fault::new(Code::NotInstalled, "smolotchi is not installed on this machine"));
+    };
+    if args.to.as_deref() == Some(installed) {
+        progress.done();
+        return Ok(dry(format, Some(installed), None));
+    }
+    let slots = slot::all(paths)?;
+    let to = match &args.to {
+        Some(to) if slots.iter().any(|slot| slot.version == *to) => to.clone(),
+        Some(to) => {
+            let kept: Vec<_> = slots.iter().map(|slot| slot.version.as_str()).collect();
+            return Err(Fault::new(Code::NoSlot, "this version is not kept on this machine")
+                .fact("wanted", to.as_str())
+                .fact("kept", kept.join(", ")));
+        }
+        None => slot::default_target(&slots, installed, &inventory.blocked)
+            .ok_or_else(|| Fault::new(Code::NoSlot, "no earlier version is kept on this machine"))?
+            .to_owned(),
+    };
+    progress.step("verify", &format!("checking the kept {to}"));
+    let slot = slot::verified(paths, &to)?;
+    let health = match slot.health.clone().or_else(|| inventory::release(paths).map(|release| release.health)) {
+        Some(health) => health,
+        None => {
+            return Err(
+                Fault::new(Code::SlotDamaged, "neither the slot nor the installed release says what must be healthy").fact("slot", to)
+            );
+        }
+    };
+    let debs = slot
+        .debs
+        .iter()
+        .map(|deb| PlannedDeb {
+            package: deb.package.clone(),
+            version: deb.version.clone(),
+            file: deb.file.clone(),
+            size: deb.size,
+            sha256: deb.sha256.clone(),
+        })
+        .collect();
+    let target = Target { version: to.clone(), schema: slot.schema, health, debs };
+    let request = Request { kind: Kind::Rollback, trigger: Trigger::Installer, unblock: true };
+    let planned = plan::plan(&settings, &inventory, &target, request)?;
+    let Some(planned) = planned.filter(|_| !args.dry_run) else {
+        progress.done();
+        return Ok(dry(format, Some(installed), plan::plan(&settings, &inventory, &target, request)?));
+    };
+    go_on(&flag)?;
+
+    let lock = lock::ours(&paths.plan_lock())?;
+    let draft = Draft::new(paths)?;
+    let folder = slot::folder(paths, &to).join("debs");
+    for deb in &planned.debs {
+        durable::copy(&folder.join(&deb.file), &draft.debs().join(&deb.file), 0o644)?;
+    }
+    let change = draft.open(paths, planned)?;
+    drop(lock);
+    carry_out(paths, &settings, format, &progress, &change, &flag)
+}
+
+/// A channel is never believed at a lower sequence again.
+fn remember_sequence(paths: &Paths, channel: Option<&(String, u64)>) -> Result<()> {
+    let Some((name, sequence)) = channel else { return Ok(()) };
+    if !rustix::process::geteuid().is_root() {
+        return Ok(());
+    }
+    let mut memory = Memory::load(paths)?;
+    if memory.sequences.get(name).is_none_or(|seen| seen < sequence) {
+        memory.sequences.insert(name.clone(), *sequence);
+        memory.save(paths)?;
+    }
+    Ok(())
+}
+
+/// Hands the open change to the executor and follows it.
+fn carry_out(
+    paths: &Paths,
+    settings: &Settings,
+    format: Format,
+    progress: &Progress,
+    change: &change::Change,
+    flag: &AtomicBool,
+) -> Result<Exit> {
+    let began = clock::boottime_ms();
+    let report = if crate::host::systemd::has_executor() {
+        crate::host::systemd::start_executor()?;
+        follow::follow(change, progress, flag, began)?
+    } else {
+        tasks::carry_on(paths, settings)?.ok_or_else(|| Fault::new(Code::JournalDamaged, "the change was closed by someone else"))?
+    };
+    progress.done();
+    let installed = crate::host::dpkg::packages()?.into_iter().find(|package| package.name == "smolotchi" && package.is_present());
+    let exit = report.exit();
+    let outcome = Outcome {
+        event: "result",
+        changed: report.changed,
+        installed: installed.map(|package| package.version),
+        plan: None,
+        report: Some(report),
+    };
+    output::emit(format, &outcome);
+    Ok(exit)
+}

@@ -1,0 +1,88 @@
+//! status and history: what is and what was. Touches nothing.
+
+use crate::change::report::{self, Report};
+use crate::change::{self};
+use crate::host::dpkg;
+use crate::paths::Paths;
+use serde::Serialize;
+use smolotchi_operator::{Code, Exit, Fault, Format, Result, Table, output};
+
+/// What runs, what happened last, what is blocked, what it can go back to.
+pub(super) fn status(paths: &Paths, format: Format) -> Result<Exit> {
+    super::need_root()?;
+    let installed = dpkg::packages()?.into_iter().find(|package| package.name == "smolotchi" && package.is_present());
+    let status = report::status(paths, installed.map(|package| package.version))?;
+    output::emit(format, &status);
+    Ok(Exit::Success)
+}
+
+#[derive(Serialize)]
+struct History {
+    changes: Vec<Report>,
+}
+
+impl Table for History {
+    fn table(&self) -> String {
+        if self.changes.is_empty() {
+            return "No change has been made on this machine.\n".to_owned();
+        }
+        let mut rows = vec![["CHANGE", "AT", "FROM", "TO", "VERDICT", "REASON"].map(str::to_owned).to_vec()];
+        for report in &self.changes {
+            let from = report.from.clone().unwrap_or_else(|| "-".to_owned());
+            let verdict = report.verdict.as_str().to_owned();
+            rows.push(vec![report.id.clone(), report.at.clone(), from, report.to.clone(), verdict, report.reason.clone()]);
+        }
+        output::columns(&rows)
+    }
+}
+
+#[derive(Serialize)]
+struct One {
+    #[serde(flatten)]
+    report: Report,
+    journal: Vec<change::journal::Record>,
+}
+
+impl Table for One {
+    fn table(&self) -> String {
+        let mut text = self.report.table();
+        text.push_str("\nWhat was done:\n");
+        for record in &self.journal {
+            let event = serde_json::to_value(&record.event).unwrap_or_default();
+            let word = |name: &str| event.get(name).and_then(|value| value.as_str()).unwrap_or_default().to_owned();
+            let rest = [word("task"), word("text"), word("verdict"), word("reason")].into_iter().filter(|part| !part.is_empty());
+            text.push_str(&format!("  {} {} {}", record.at, word("event"), rest.collect::<Vec<_>>().join(": ")).trim_end());
+            text.push('\n');
+        }
+        if !self.report.evidence.is_empty() {
+            text.push_str("\nThe last log lines of the version that was left:\n");
+            for line in &self.report.evidence {
+                text.push_str(&format!("  {line}\n"));
+            }
+        }
+        text
+    }
+}
+
+/// All changes, newest first; or one, with its journal and evidence.
+pub(super) fn history(paths: &Paths, format: Format, id: Option<&str>) -> Result<Exit> {
+    super::need_root()?;
+    let folders = change::all(paths)?;
+    match id {
+        None => {
+            let changes = folders.iter().rev().filter_map(|folder| report::read(folder)).collect();
+            output::emit(format, &History { changes });
+        }
+        Some(id) => {
+            let folder = folders.iter().find(|folder| folder.file_name().is_some_and(|name| name == id));
+            let report = folder.and_then(|folder| report::read(folder));
+            let (Some(folder), Some(report)) = (folder, report) else {
+                return Err(Fault::new(Code::Usage, "there is no such closed change")
+                    .fact("change", id)
+                    .hint("see: smolotchi-install history"));
+            };
+            output::emit(format, &One { report, journal: change::journal::read(&folder.join("journal"))? });
+        }
+    }
+    Ok(Exit::Success)
+}

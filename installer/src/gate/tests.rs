@@ -1,0 +1,115 @@
+//! The gate, fed with made-up samples, one a second.
+
+use super::*;
+
+fn judge() -> Judge {
+    let expected = Expected {
+        version: "0.2.0".into(),
+        schema: Some(3),
+        health: Health { units: vec!["core".into()], heartbeat: "/run/h".into(), prove: "/run/p".into() },
+    };
+    Judge::new(expected, GateSettings { window_s: 5, deadline_s: 20 })
+}
+
+fn good(second: u64) -> Sample {
+    Sample {
+        now_ms: second * 1000,
+        packages: Vec::new(),
+        units: vec![UnitSample {
+            name: "core".into(),
+            active: "active".into(),
+            restarts: 0,
+            enabled: "enabled".into(),
+            watchdog: Some((900, 10_000)),
+        }],
+        heartbeat: Some(Heartbeat { seq: second, boottime_ms: second * 1000, version: "0.2.0".into(), schema: 3 }),
+        proof: Ok(3),
+    }
+}
+
+/// Feeds until the judge decides; the second of the decision and the decision.
+fn run(sample: impl Fn(u64) -> Sample) -> (u64, Judgement) {
+    let mut judge = judge();
+    for second in 100..200 {
+        match judge.feed(&sample(second)) {
+            Judgement::Waiting(_) => {}
+            decided => return (second - 100, decided),
+        }
+    }
+    panic!("the judge never decided");
+}
+
+#[test]
+fn unbroken_health_for_the_window_is_healthy() {
+    assert_eq!(run(good), (5, Judgement::Healthy));
+}
+
+#[test]
+fn one_hiccup_is_forgiven_two_in_a_row_start_over() {
+    let bad_at = |bad: &'static [u64]| {
+        move |second| Sample { proof: if bad.contains(&second) { Err("busy".into()) } else { Ok(3) }, ..good(second) }
+    };
+    assert_eq!(run(bad_at(&[103])), (5, Judgement::Healthy));
+    assert_eq!(run(bad_at(&[103, 104])), (10, Judgement::Healthy));
+}
+
+#[test]
+fn each_thing_that_must_hold_is_looked_at() {
+    type Spoil = fn(&mut Sample);
+    let cases: &[(&str, Spoil)] = &[
+        ("is inactive", |sample| sample.units[0].active = "inactive".into()),
+        ("watchdog", |sample| sample.units[0].watchdog = Some((11_000, 10_000))),
+        ("no heartbeat", |sample| sample.heartbeat = None),
+        ("ms old", |sample| sample.heartbeat.as_mut().unwrap().boottime_ms -= 6_000),
+        ("stands still", |sample| {
+            let beat = sample.heartbeat.as_mut().unwrap();
+            beat.seq = 7;
+            beat.boottime_ms -= 3_000;
+        }),
+        ("version 0.1.0 is running", |sample| sample.heartbeat.as_mut().unwrap().version = "0.1.0".into()),
+        ("schema 2", |sample| sample.heartbeat.as_mut().unwrap().schema = 2),
+        ("could not commit", |sample| sample.proof = Err("disk full".into())),
+        ("half-configured", |sample| sample.packages = vec!["smolotchi is half-configured".into()]),
+    ];
+    for (words, spoil) in cases {
+        let (second, judgement) = run(|second| {
+            let mut sample = good(second);
+            spoil(&mut sample);
+            sample
+        });
+        let Judgement::Unhealthy(reason) = judgement else { panic!("{words}: {judgement:?}") };
+        assert_eq!(second, 20, "{words}");
+        assert!(reason.contains(words), "{words}: {reason}");
+    }
+}
+
+#[test]
+fn a_crash_loop_and_a_failed_unit_end_it_early() {
+    let (second, judgement) = run(|second| {
+        let mut sample = good(second);
+        sample.units[0].restarts = second - 100;
+        sample
+    });
+    assert_eq!(second, 3);
+    assert!(matches!(judgement, Judgement::Unhealthy(reason) if reason.contains("crashes again and again")));
+    let (second, judgement) = run(|second| {
+        let mut sample = good(second);
+        sample.units[0].active = "failed".into();
+        sample
+    });
+    assert_eq!(second, 2);
+    assert!(matches!(judgement, Judgement::Unhealthy(reason) if reason.contains("core is failed")));
+}
+
+#[test]
+fn a_unit_that_the_operator_masked_or_disabled_is_not_the_versions_fault() {
+    let (_, judgement) = run(|second| {
+        let mut sample = good(second);
+        sample.units[0].active = "inactive".into();
+        sample.units[0].enabled = "masked".into();
+        sample.heartbeat = None;
+        sample.proof = Err("no socket".into());
+        sample
+    });
+    assert_eq!(judgement, Judgement::Healthy);
+}

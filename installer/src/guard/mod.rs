@@ -1,0 +1,135 @@
+//! The guard: called by apt's hook and by smolotchi's maintainer scripts, so that every way to change the package gets
+//! the same slot, the same watch and the same way back.
+//!
+//! It opens a change before dpkg touches anything; the executor then waits until apt or dpkg is through. Where the
+//! installer itself runs dpkg, it has opened the change already and says so in the environment.
+
+mod hook;
+
+use crate::change::{self, Draft};
+use crate::fault::OrFault;
+use crate::host::{dpkg, inventory, lock, systemd};
+use crate::paths::Paths;
+use crate::plan::{self, Kind, PlannedDeb, Request, Target, Task, Trigger};
+use crate::settings::{self, Settings};
+use crate::tasks;
+use smolotchi_operator::{Code, Exit, Fault, Result, log};
+use smolotchi_release::{Deb, ReleaseToml, Untrusted, version};
+use std::cmp::Ordering;
+use std::path::PathBuf;
+
+/// apt is about to run dpkg: `DPkg::Pre-Install-Pkgs`, version 3, on standard input. Refusing stops apt before dpkg.
+pub fn apt(paths: &Paths) -> Result<Exit> {
+    let text = std::io::read_to_string(std::io::stdin())
+        .map_err(|error| Fault::new(Code::Io, "could not read what apt is about to do").cause(&error))?;
+    let Some(action) = hook::action(&text, "smolotchi")? else { return Ok(Exit::Success) };
+    let Some(from) = action.from.filter(|from| *from != action.to) else { return Ok(Exit::Success) };
+    let settings = settings::load(paths)?;
+    open(paths, &settings, Trigger::Apt, &from, &action.to, Some(action.deb))?;
+    Ok(Exit::Success)
+}
+
+/// smolotchi's preinst: dpkg is about to unpack. The old files are still there.
+pub fn preinst(paths: &Paths, args: &[String]) -> Result<Exit> {
+    let words: Vec<&str> = args.iter().map(String::as_str).collect();
+    // Debian Policy 6.5; the new version is dpkg's own addition (deb-preinst(5)).
+    let ["upgrade", from, to, ..] = words[..] else { return Ok(Exit::Success) };
+    if from == to {
+        return Ok(Exit::Success);
+    }
+    if let Some(open) = change::open(paths)? {
+        let ours = std::env::var(dpkg::CHANGE_VARIABLE).is_ok_and(|id| id == open.id);
+        // apt's hook opened it for this very unpacking.
+        let awaited = open.plan.trigger == Trigger::Apt && open.plan.to == to && !open.progress()?.done.contains(&Task::Watch);
+        if ours || awaited {
+            return Ok(Exit::Success);
+        }
+        return Err(Fault::new(Code::ChangeOpen, "a change is being carried out; this package has to wait").fact("change", open.id));
+    }
+    let settings = settings::load(paths)?;
+    open_change(paths, &settings, Trigger::Dpkg, from, to, None)?;
+    Ok(Exit::Success)
+}
+
+/// smolotchi's postinst: nothing is left to do but to make sure that someone watches.
+pub fn postinst(paths: &Paths, _args: &[String]) -> Result<Exit> {
+    if change::open(paths)?.is_some() && systemd::has_executor() && !systemd::executor_is_busy()? {
+        systemd::start_executor()?;
+    }
+    Ok(Exit::Success)
+}
+
+/// smolotchi's postrm: a purged package leaves no pin and no public status of itself behind.
+pub fn postrm(paths: &Paths, args: &[String]) -> Result<Exit> {
+    if args.first().is_some_and(|word| word == "purge" || word == "remove") {
+        crate::change::report::publish(paths, None);
+    }
+    Ok(Exit::Success)
+}
+
+fn open(paths: &Paths, settings: &Settings, trigger: Trigger, from: &str, to: &str, deb: Option<PathBuf>) -> Result<()> {
+    if let Some(open) = change::open(paths)? {
+        return Err(Fault::new(Code::ChangeOpen, "a change is being carried out; this upgrade has to wait").fact("change", open.id));
+    }
+    open_change(paths, settings, trigger, from, to, deb)
+}
+
+/// Saves the slot, then opens the change and starts the executor, which waits for dpkg's lock.
+fn open_change(paths: &Paths, settings: &Settings, trigger: Trigger, from: &str, to: &str, deb: Option<PathBuf>) -> Result<()> {
+    let _lock = lock::ours(&paths.plan_lock())?;
+    let inventory = inventory::gather(paths)?;
+    if inventory.installed() != Some(from) {
+        // Only configuration files are left of it: there is nothing to go back to.
+        return Ok(());
+    }
+    let installed = inventory::release(paths);
+    let draft = Draft::new(paths)?;
+    let mut debs = Vec::new();
+    let mut incoming = None;
+    if let Some(path) = deb {
+        let (planned, release) = keep(&path, &draft)?;
+        incoming = release;
+        debs.push(planned);
+    }
+    let described = incoming.as_ref().or(installed.as_ref());
+    let Some(described) = described else {
+        return Err(Fault::new(Code::Preflight, "the installed release doesn't say what must be healthy")
+            .fact("file", paths.release_toml().display().to_string()));
+    };
+    let target = Target {
+        version: to.to_owned(),
+        schema: incoming.as_ref().map(|release| release.schema.own),
+        health: described.health.clone(),
+        debs,
+    };
+    let kind = if version::compare(to, from) == Ordering::Less { Kind::Rollback } else { Kind::Upgrade };
+    let request = Request { kind, trigger, unblock: true };
+    let Some(planned) = plan::plan(settings, &inventory, &target, request)? else { return Ok(()) };
+    log::notice(format!("smolotchi {from} -> {to}: keeping the way back"));
+    tasks::save_slot(paths, &planned, installed)?;
+    let change = draft.open(paths, planned)?;
+    change.write()?.record(change::journal::Event::Done { task: Task::SaveSlot })?;
+    if systemd::has_executor() {
+        systemd::start_executor()?;
+    }
+    Ok(())
+}
+
+/// Keeps the incoming package in the change (apt deletes its own after success). apt has verified it against the
+/// repository's signature; what we want of it is that it is the file that dpkg will get.
+fn keep(path: &std::path::Path, draft: &Draft) -> Result<(PlannedDeb, Option<ReleaseToml>)> {
+    let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let kept = draft.debs().join(&name);
+    smolotchi_operator::durable::copy(path, &kept, 0o644)?;
+    let deb = Deb::<Untrusted>::open(&kept).or_fault()?;
+    let release = deb.read_file(smolotchi_release::release_toml::PATH).or_fault()?;
+    let release = release.map(|bytes| ReleaseToml::parse(&bytes)).transpose().or_fault()?;
+    let planned = PlannedDeb {
+        package: deb.package().to_owned(),
+        version: deb.version().to_owned(),
+        file: name,
+        size: deb.size(),
+        sha256: deb.sha256().to_owned(),
+    };
+    Ok((planned, release))
+}

@@ -1,0 +1,91 @@
+//! The agent, seen from outside: its heartbeat, its proof that it can commit, a snapshot of its database.
+//!
+//! Knows the agent only by its contract (heartbeat file, socket, `smolotchi maint snapshot`), which every version keeps.
+
+use super::run;
+use crate::gate::Heartbeat;
+use crate::paths::Paths;
+use serde::Deserialize;
+use smolotchi_operator::{Code, Fault, Result};
+use std::path::Path;
+use std::time::Duration;
+
+/// The user that owns the database.
+pub const USER: &str = "smolotchi";
+/// How long core may take to commit one row.
+const PROOF_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Reads the heartbeat.
+pub fn heartbeat(path: &str) -> Option<Heartbeat> {
+    serde_json::from_slice(&std::fs::read(path).ok()?).ok()
+}
+
+#[derive(Deserialize)]
+struct Proof {
+    committed: bool,
+    schema: u32,
+}
+
+/// Asks core to commit a row; the schema of its database, or why not.
+pub fn prove(socket: &str) -> std::result::Result<u32, String> {
+    // Without the file, the client would wait for its time-out's worth of retries.
+    if !Path::new(socket).exists() {
+        return Err("its socket is not there".to_owned());
+    }
+    let client = reqwest::blocking::Client::builder()
+        .unix_socket(socket)
+        .timeout(PROOF_TIMEOUT)
+        .no_proxy()
+        .build()
+        .map_err(|error| chain(&error))?;
+    let response = client.post("http://core/v1/prove").send().map_err(|error| chain(&error))?;
+    let status = response.status();
+    let text = response.text().map_err(|error| chain(&error))?;
+    match serde_json::from_str::<Proof>(&text) {
+        Ok(Proof { committed: true, schema }) if status.is_success() => Ok(schema),
+        _ => Err(format!("it answered {status}: {}", text.chars().take(200).collect::<String>())),
+    }
+}
+
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(source) = next {
+        text = source.to_string();
+        next = source.source();
+    }
+    text
+}
+
+/// Makes a consistent copy of the database, while core runs, as the database's own user: a file that root opened once
+/// would lock that user out. `folder` is ours and becomes its for the moment. Returns whether there was a database.
+pub fn snapshot(paths: &Paths, folder: &Path, file: &str) -> Result<bool> {
+    if !paths.database().exists() {
+        return Ok(false);
+    }
+    let owner =
+        std::fs::metadata(paths.database()).map_err(|error| Fault::io("could not look at the database", paths.database(), &error))?;
+    use std::os::unix::fs::{MetadataExt, chown, lchown};
+    chown(folder, Some(owner.uid()), Some(owner.gid())).map_err(|error| Fault::io("could not hand over a folder", folder, &error))?;
+    let target = folder.join(file);
+    let agent = paths.agent();
+    let args = ["-u", USER, "--", &agent.to_string_lossy(), "maint", "snapshot", "--to", &target.to_string_lossy()].map(str::to_owned);
+    run::succeed(&mut run::command("runuser", &args)).map_err(|fault| {
+        let said = fault.details.get("said").cloned().unwrap_or_default();
+        Fault::new(Code::StoreFailed, "could not make a snapshot of the database").fact("said", said)
+    })?;
+    for path in [&target, folder] {
+        // Never through a link that the other user may have left there.
+        lchown(path, Some(0), Some(0)).map_err(|error| Fault::io("could not take back the snapshot", path, &error))?;
+    }
+    Ok(true)
+}
+
+/// The schema that a snapshot or the database has, asked of the installed agent; none if it can't say.
+pub fn schema(paths: &Paths) -> Option<u32> {
+    let agent = paths.agent();
+    let args = ["-u", USER, "--", &agent.to_string_lossy(), "db", "info", "--format", "json"].map(str::to_owned);
+    let text = run::succeed(&mut run::command("runuser", &args)).ok()?;
+    let value: serde_json::Value = serde_json::from_str(&text).ok()?;
+    value.get("current")?.as_u64()?.try_into().ok()
+}

@@ -1,0 +1,35 @@
+//! Clocks. The wall clock may be wrong (no clock battery); time that is measured uses the clock since boot.
+
+use rustix::time::{ClockId, clock_gettime};
+
+/// The wall clock, as text.
+pub fn wall() -> String {
+    wall_time().to_string()
+}
+
+/// The wall clock, to the second.
+pub fn wall_time() -> jiff::Timestamp {
+    let now = jiff::Timestamp::now();
+    jiff::Timestamp::from_second(now.as_second()).unwrap_or(now)
+}
+
+/// Milliseconds since boot, suspend included.
+pub fn boottime_ms() -> u64 {
+    milliseconds(ClockId::Boottime)
+}
+
+/// Microseconds of the clock that systemd's `…TimestampMonotonic` properties use.
+pub fn monotonic_us() -> u64 {
+    let now = clock_gettime(ClockId::Monotonic);
+    u64::try_from(now.tv_sec).unwrap_or(0) * 1_000_000 + u64::try_from(now.tv_nsec).unwrap_or(0) / 1_000
+}
+
+fn milliseconds(id: ClockId) -> u64 {
+    let now = clock_gettime(id);
+    u64::try_from(now.tv_sec).unwrap_or(0) * 1_000 + u64::try_from(now.tv_nsec).unwrap_or(0) / 1_000_000
+}
+
+/// Which boot this is.
+pub fn boot_id() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
+}

@@ -1,0 +1,230 @@
+//! Carries the open change to an end: the executor. The same code runs when a command or the guard opens a change and
+//! when the machine boots with an open one; every task is safe to run again.
+//!
+//! Runs in `smolotchi-install-change.service`, so it outlives the terminal, ssh, apt, and the services that it restarts.
+
+mod packages;
+mod save_slot;
+mod undo;
+mod watch;
+
+pub use save_slot::save_slot;
+
+use crate::change::journal::{Event, Verdict};
+use crate::change::memory::{Block, Memory};
+use crate::change::report::{self, Report};
+use crate::change::{self, Change, Writer, slot};
+use crate::host::{clock, dpkg, lock, systemd};
+use crate::paths::Paths;
+use crate::plan::{Kind, Task, Trigger};
+use crate::settings::Settings;
+use smolotchi_operator::{Result, durable, log};
+use std::time::Duration;
+
+/// Changes that stay in the history.
+const HISTORY: usize = 20;
+/// Log lines of a failed version that stay in its report.
+const EVIDENCE_LINES: u32 = 40;
+
+/// What the executor works with.
+pub(crate) struct Context<'a> {
+    pub paths: &'a Paths,
+    pub settings: &'a Settings,
+    pub change: &'a Change,
+}
+
+impl Context<'_> {
+    /// How long to wait for other package operations.
+    fn patience(&self) -> Duration {
+        Duration::from_secs(self.settings.packages.lock_timeout_s)
+    }
+
+    /// The agent's package as dpkg knows it.
+    fn agent(&self) -> Result<Option<crate::inventory::Package>> {
+        Ok(dpkg::packages()?.into_iter().find(|package| package.name == "smolotchi" && package.is_present()))
+    }
+}
+
+/// Carries the open change on until it is closed. `None`: there was no open change.
+pub fn carry_on(paths: &Paths, settings: &Settings) -> Result<Option<Report>> {
+    let Some(change) = change::open(paths)? else { return Ok(None) };
+    let _executor = lock::ours(&paths.executor_lock())?;
+    let context = Context { paths, settings, change: &change };
+    let mut writer = change.write()?;
+    log::notice(format!("carrying on {}", change.id));
+    let mut evidence = Vec::new();
+    let (verdict, reason) = match writer.progress.closed.clone() {
+        // The power went between the last record and the removal of the link.
+        Some(closed) => closed,
+        None => run(&context, &mut writer, &mut evidence)?,
+    };
+    close(&context, &mut writer, verdict, &reason, evidence).map(Some)
+}
+
+/// Does what is left of the plan, or of going back.
+fn run(context: &Context<'_>, writer: &mut Writer, evidence: &mut Vec<String>) -> Result<(Verdict, String)> {
+    if writer.progress.undoing.is_none() {
+        match forward(context, writer)? {
+            Forward::Healthy => return Ok((Verdict::Committed, format!("{} is healthy", context.change.plan.to))),
+            Forward::Nothing(reason) => return Ok((Verdict::Abandoned, reason)),
+            Forward::Sick(reason) => {
+                log::notice(format!("going back from {}: {reason}", context.change.plan.to));
+                writer.record(Event::Undoing { reason })?;
+                report::publish(context.paths, None);
+            }
+        }
+    }
+    evidence.extend(systemd::last_lines(EVIDENCE_LINES));
+    let reason = writer.progress.undoing.clone().unwrap_or_default();
+    match undo::undo(context, writer) {
+        Ok(()) => Ok((Verdict::RolledBack, reason)),
+        Err(fault) => {
+            log::fault(&fault);
+            Ok((Verdict::OperatorNeeded, format!("{reason}; and going back failed: {fault}")))
+        }
+    }
+}
+
+/// How the way forward ended.
+enum Forward {
+    Healthy,
+    /// Nothing was changed, and why.
+    Nothing(String),
+    /// What was changed isn't good, and why.
+    Sick(String),
+}
+
+fn forward(context: &Context<'_>, writer: &mut Writer) -> Result<Forward> {
+    let plan = &context.change.plan;
+    for task in &plan.tasks {
+        if writer.progress.done.contains(task) {
+            continue;
+        }
+        if !writer.progress.started.contains(task) {
+            writer.record(Event::Started { task: *task })?;
+            report::publish(context.paths, plan.from.clone());
+        }
+        match task {
+            Task::SaveSlot => {
+                // Nothing is touched yet: a failure here costs nothing but the change.
+                if let Err(fault) = save_slot(context.paths, plan, None) {
+                    log::fault(&fault);
+                    return Ok(Forward::Nothing(format!("the slot could not be saved: {fault}")));
+                }
+            }
+            Task::Packages => {
+                if let Err(fault) = packages::install(context) {
+                    log::fault(&fault);
+                    return Ok(Forward::Sick(format!("the packages could not be installed: {fault}")));
+                }
+            }
+            Task::Watch => {
+                if plan.trigger != Trigger::Installer {
+                    match packages::settle(context)? {
+                        packages::Settled::Whole => {}
+                        packages::Settled::Unchanged(reason) => return Ok(Forward::Nothing(reason)),
+                        packages::Settled::Broken(reason) => return Ok(Forward::Sick(reason)),
+                    }
+                }
+                match watch::watch(context, writer, &watch::to(context))? {
+                    Ok(()) => {}
+                    Err(reason) => return Ok(Forward::Sick(reason)),
+                }
+            }
+        }
+        writer.record(Event::Done { task: *task })?;
+    }
+    Ok(Forward::Healthy)
+}
+
+/// Records the end and what follows from it, so that doing it again changes nothing; the link goes last.
+fn close(context: &Context<'_>, writer: &mut Writer, verdict: Verdict, reason: &str, evidence: Vec<String>) -> Result<Report> {
+    let (paths, change) = (context.paths, context.change);
+    let plan = &change.plan;
+    remember(context, verdict, reason)?;
+    let report = Report {
+        id: change.id.clone(),
+        kind: plan.kind.as_str().to_owned(),
+        from: plan.from.clone(),
+        to: plan.to.clone(),
+        verdict,
+        reason: reason.to_owned(),
+        changed: verdict == Verdict::Committed || verdict == Verdict::OperatorNeeded,
+        exit: report::exit(verdict) as u8,
+        at: clock::wall(),
+        evidence,
+    };
+    // Written again after a power cut here, it would lose the evidence.
+    if report::read(&change.folder).is_none() {
+        report::write(change, &report)?;
+    }
+    if writer.progress.closed.is_none() {
+        writer.record(Event::Closed { verdict, reason: reason.to_owned() })?;
+    }
+    keep_packages(context, verdict)?;
+    slot::collect(paths, context.settings.slots.keep, &plan.from.iter().map(String::as_str).collect::<Vec<_>>())?;
+    durable::remove(&paths.open())?;
+    change::forget_old(paths, HISTORY)?;
+    report::publish(paths, context.agent()?.map(|package| package.version));
+    match verdict {
+        Verdict::OperatorNeeded => log::fault(
+            &smolotchi_operator::Fault::new(smolotchi_operator::Code::RollbackFailed, "the machine could not be brought back by itself")
+                .fact("change", change.id.as_str())
+                .fact("reason", reason),
+        ),
+        _ => log::notice(format!("{}: {}: {reason}", change.id, verdict.as_str())),
+    }
+    Ok(report)
+}
+
+/// A version that had to be left is blocked, so that apt doesn't bring it back tomorrow; one that proved good is not.
+fn remember(context: &Context<'_>, verdict: Verdict, reason: &str) -> Result<()> {
+    let plan = &context.change.plan;
+    let mut memory = Memory::load(context.paths)?;
+    let before = memory.clone();
+    match (verdict, plan.kind, &plan.from) {
+        (Verdict::RolledBack | Verdict::OperatorNeeded, Kind::Upgrade, _) => {
+            memory.blocked.insert(plan.to.clone(), Block { reason: reason.to_owned(), at: clock::wall() });
+        }
+        (Verdict::Committed, Kind::Rollback, Some(from)) => {
+            memory.blocked.remove(&plan.to);
+            memory
+                .blocked
+                .entry(from.clone())
+                .or_insert_with(|| Block { reason: format!("the operator went back from it to {}", plan.to), at: clock::wall() });
+        }
+        (Verdict::Committed, _, _) => {
+            memory.blocked.remove(&plan.to);
+        }
+        _ => {}
+    }
+    if memory == before { Ok(()) } else { memory.save(context.paths) }
+}
+
+/// The packages of the version that runs now are kept for the next slot; the change needs its own no longer.
+fn keep_packages(context: &Context<'_>, verdict: Verdict) -> Result<()> {
+    let source = match verdict {
+        Verdict::Committed => context.change.debs(),
+        Verdict::RolledBack => match &context.change.plan.from {
+            Some(from) => slot::folder(context.paths, from).join("debs"),
+            None => return change::remove_tree(&context.change.debs()),
+        },
+        Verdict::Abandoned | Verdict::OperatorNeeded => return change::remove_tree(&context.change.debs()),
+    };
+    let kept = context.paths.debs();
+    let staged = kept.with_file_name(".debs.staging");
+    change::remove_tree(&staged)?;
+    change::make_folder(&staged)?;
+    for file in change::list(&source)? {
+        if let Some(name) = file.file_name() {
+            let target = staged.join(name);
+            if std::fs::hard_link(&file, &target).is_err() {
+                durable::copy(&file, &target, 0o644)?;
+            }
+        }
+    }
+    durable::sync_folder(&staged)?;
+    change::remove_tree(&kept)?;
+    durable::rename(&staged, &kept)?;
+    change::remove_tree(&context.change.debs())
+}
