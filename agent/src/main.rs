@@ -1,9 +1,20 @@
 //! `/usr/bin/smolotchi`: the services core, web and prune, and the operator's verbs. This file only starts the command.
 
+mod account;
 mod cli;
+mod client;
+mod clock;
 mod commands;
+mod config;
+mod core;
+mod installs;
+mod notify;
 mod paths;
 mod release;
+mod serve;
+mod store_fault;
+mod web;
+mod wire;
 
 use clap::Parser;
 use std::process::ExitCode;

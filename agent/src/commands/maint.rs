@@ -1,12 +1,73 @@
-//! `smolotchi maint`: calls of the maintainer scripts and the installer.
+//! `smolotchi maint`: calls of the maintainer scripts and the installer. Nothing here asks questions.
 
+use super::db::{Moved, core_is_down, migrated};
+use super::postinst;
+use crate::account;
 use crate::cli::MaintVerb;
-use smolotchi_operator::{Exit, Result};
+use crate::paths::Paths;
+use crate::release::release_toml;
+use crate::store_fault::store_fault;
+use serde::Serialize;
+use smolotchi_operator::output::emit;
+use smolotchi_operator::{Exit, Fault, Format, Result, Table};
+use smolotchi_store::migrate::Direction;
 use std::io::Write;
+use std::path::{Path, PathBuf};
 
-pub(crate) fn run(verb: MaintVerb) -> Result<Exit> {
-    if let MaintVerb::ReleaseToml = verb {
-        let _ = std::io::stdout().write_all(crate::release::release_toml().as_bytes());
+#[derive(Debug, Serialize)]
+struct Copied {
+    file: PathBuf,
+    bytes: u64,
+    schema: u32,
+}
+
+impl Table for Copied {
+    fn table(&self) -> String {
+        format!("{}: {} bytes, schema {}\n", self.file.display(), self.bytes, self.schema)
+    }
+}
+
+#[derive(Debug, Serialize)]
+struct Restored {
+    schema: u32,
+    replaced: Option<PathBuf>,
+}
+
+impl Table for Restored {
+    fn table(&self) -> String {
+        let replaced = self.replaced.as_ref().map(|path| format!("; what stood there is now {}", path.display())).unwrap_or_default();
+        format!("restored, schema {}{replaced}\n", self.schema)
+    }
+}
+
+/// Runs the verb. All that touch the database refuse root with `store.wrong-user`.
+pub(crate) fn run(paths: &Paths, format: Format, verb: MaintVerb) -> Result<Exit> {
+    match verb {
+        MaintVerb::Postinst { policy } => return postinst::run(paths, &policy),
+        MaintVerb::ReleaseToml => {
+            let mut out = std::io::stdout().lock();
+            let written = out.write_all(release_toml().as_bytes()).and_then(|()| out.flush());
+            written.map_err(|error| Fault::io("could not print", "standard output", &error))?;
+        }
+        MaintVerb::Migrate { create } => {
+            account::refuse_root()?;
+            emit(format, &Moved(migrated(paths, Direction::ToOwn, create)?));
+        }
+        MaintVerb::Snapshot { to } => {
+            account::refuse_root()?;
+            let made = smolotchi_store::snapshot(&paths.database(), &to).map_err(store_fault)?;
+            emit(format, &Copied { file: to, bytes: made.bytes, schema: made.schema });
+        }
+        MaintVerb::Restore { from } => {
+            account::refuse_root()?;
+            emit(format, &restored(paths, &from)?);
+        }
     }
     Ok(Exit::Success)
+}
+
+fn restored(paths: &Paths, from: &Path) -> Result<Restored> {
+    core_is_down(paths)?;
+    let restored = smolotchi_store::restore(from, &paths.database()).map_err(store_fault)?;
+    Ok(Restored { schema: restored.schema, replaced: restored.replaced })
 }

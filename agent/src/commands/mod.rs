@@ -1,18 +1,34 @@
 //! One file per verb. Each turns options into calls of the rest of the program and prints one result.
 
+mod config;
+mod db;
 mod docs;
+pub(crate) mod events;
+mod health;
 mod maint;
+mod postinst;
+mod prune;
+mod status;
 
 use crate::cli::{Cli, Verb};
 use crate::paths::Paths;
+use crate::{core, web};
 use smolotchi_operator::{Exit, Result};
 
 /// Runs the verb that the command line names.
 pub(crate) fn run(cli: Cli) -> Result<Exit> {
-    let _paths = Paths::new(cli.root.as_deref());
+    let paths = Paths::new(cli.root.as_deref());
+    let format = cli.format;
     match cli.verb {
-        Verb::Maint(verb) => maint::run(verb),
+        Verb::Status => status::run(&paths, format),
+        Verb::Health => health::run(&paths, format),
+        Verb::Events(verb) => events::run(&paths, format, verb),
+        Verb::Db(verb) => db::run(&paths, format, verb),
+        Verb::Config(verb) => config::run(&paths, format, verb),
+        Verb::Prune(options) => prune::run(&paths, format, options.dry_run),
+        Verb::Core(options) => core::run(&paths, options.socket.as_deref()),
+        Verb::Web(options) => web::run(&paths, options.listen),
+        Verb::Maint(verb) => maint::run(&paths, format, verb),
         Verb::Docs { dir } => docs::run(&dir),
-        _ => Ok(Exit::Success),
     }
 }

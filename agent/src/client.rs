@@ -1,0 +1,132 @@
+//! Asks core over its socket. Used by the verbs, by prune and by web; never opens the database.
+
+use crate::store_fault::code_named;
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Bytes;
+use hyper::{Method, Request, StatusCode};
+use hyper_util::rt::TokioIo;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use smolotchi_operator::{Code, Fault, Result};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use tokio::net::UnixStream;
+
+/// How long core may take to answer.
+const ANSWER_TIME: Duration = Duration::from_secs(10);
+/// How long core may take for work on many rows.
+const LONG_ANSWER_TIME: Duration = Duration::from_secs(110);
+/// The largest answer that is read.
+const MAX_ANSWER: usize = 8 * 1024 * 1024;
+
+/// Core's API, as seen from another process.
+#[derive(Debug, Clone)]
+pub(crate) struct Client {
+    socket: PathBuf,
+}
+
+impl Client {
+    /// Asks at this socket; nothing is connected yet.
+    pub(crate) fn new(socket: impl Into<PathBuf>) -> Self {
+        Client { socket: socket.into() }
+    }
+
+    /// `GET path`.
+    pub(crate) async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T> {
+        self.call(Method::GET, path, Bytes::new(), ANSWER_TIME).await
+    }
+
+    /// `POST path` with a JSON body. For calls that may take long.
+    pub(crate) async fn post<B: Serialize, T: DeserializeOwned>(&self, path: &str, body: &B) -> Result<T> {
+        let body =
+            serde_json::to_vec(body).map_err(|error| Fault::new(Code::CoreAnswer, "could not put the request into words").cause(&error))?;
+        self.call(Method::POST, path, body.into(), LONG_ANSWER_TIME).await
+    }
+
+    async fn call<T: DeserializeOwned>(&self, method: Method, path: &str, body: Bytes, within: Duration) -> Result<T> {
+        let answer = tokio::time::timeout(within, self.exchange(method, path, body)).await;
+        let (status, bytes) =
+            answer.map_err(|_| unreachable(&self.socket, "core did not answer in time").fact("seconds", within.as_secs()))??;
+        if status.is_success() {
+            return serde_json::from_slice(&bytes).map_err(|error| {
+                Fault::new(Code::CoreAnswer, "core's answer is not what this version expects").fact("call", path).cause(&error)
+            });
+        }
+        Err(refusal(path, status, &bytes))
+    }
+
+    async fn exchange(&self, method: Method, path: &str, body: Bytes) -> Result<(StatusCode, Bytes)> {
+        let broken = |error: &dyn std::error::Error| unreachable(&self.socket, "core hung up").cause(error);
+        let stream =
+            UnixStream::connect(&self.socket).await.map_err(|error| unreachable(&self.socket, "core can't be reached").cause(&error))?;
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|error| broken(&error))?;
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header("host", "core")
+            .header("content-type", "application/json")
+            .body(Full::new(body))
+            .map_err(|error| Fault::new(Code::CoreAnswer, "could not put the request into words").cause(&error))?;
+        // The connection is driven here, not in a task of its own: it ends with the answer.
+        let answer = async {
+            let response = sender.send_request(request).await.map_err(|error| broken(&error))?;
+            let status = response.status();
+            let body = Limited::new(response.into_body(), MAX_ANSWER).collect().await;
+            body.map(|body| (status, body.to_bytes())).map_err(|error| broken(error.as_ref()))
+        };
+        tokio::pin!(answer);
+        tokio::select! {
+            answer = &mut answer => answer,
+            // The connection may be done first; what it has read is then still handed over.
+            _ = connection => answer.await,
+        }
+    }
+}
+
+/// Runs one conversation with core on this thread.
+pub(crate) fn block_on<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.map_err(|error| Fault::new(Code::Io, "could not start the event loop").cause(&error))?.block_on(work)
+}
+
+fn unreachable(socket: &Path, what: &str) -> Fault {
+    Fault::new(Code::CoreUnreachable, what).fact("socket", socket.display().to_string())
+}
+
+/// Core's own error, as if it had happened here.
+fn refusal(call: &str, status: StatusCode, bytes: &[u8]) -> Fault {
+    let document: Value = serde_json::from_slice(bytes).unwrap_or_default();
+    let error = &document["error"];
+    match (error["code"].as_str().and_then(code_named), error["message"].as_str()) {
+        (Some(code), Some(message)) => {
+            let mut fault = Fault::new(code, message);
+            if let Some(hint) = error["hint"].as_str() {
+                fault = fault.hint(hint);
+            }
+            if let Some(details) = error["details"].as_object() {
+                fault.details = details.clone();
+            }
+            fault
+        }
+        _ => Fault::new(Code::CoreAnswer, "core refused without a reason").fact("call", call).fact("status", status.as_u16()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_keeps_cores_own_words() {
+        let cases: [(&[u8], Code, &str); 3] = [
+            (br#"{"error":{"code":"core.refused","message":"m","hint":"h","details":{"uid":7}}}"#, Code::CoreRefused, "m"),
+            (br#"{"error":{"code":"from.the-future","message":"m"}}"#, Code::CoreAnswer, "core refused without a reason"),
+            (b"<html>", Code::CoreAnswer, "core refused without a reason"),
+        ];
+        for (bytes, code, message) in cases {
+            let fault = refusal("/v1/x", StatusCode::FORBIDDEN, bytes);
+            assert_eq!((fault.code, fault.message.as_str()), (code, message));
+        }
+    }
+}

@@ -1,0 +1,133 @@
+//! Configuration in three steps: fragments are read, merged by precedence, and validated into settings.
+//!
+//! Called by the services at start and at reload, and by `smolotchi config`. It must never write anything.
+
+mod fragment;
+mod keys;
+mod merge;
+mod settings;
+
+pub(crate) use merge::{Merged, Origin};
+pub(crate) use settings::{Settings, WebSettings};
+
+use crate::paths::Paths;
+use fragment::Fragment;
+use smolotchi_operator::{Fault, Result, log};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// The defaults that the package ships; built in as well, so that a service starts even without the file.
+const DEFAULTS: &str = include_str!("../../defaults.toml");
+
+/// What to do about a key that nobody knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Unknown {
+    /// Refuse: `smolotchi config check`.
+    Refuse,
+    /// Warn and go on: services. After a rollback a fragment may hold a key of the newer version, and the old one must
+    /// start all the same.
+    Warn,
+}
+
+/// The settings for a service.
+pub(crate) fn load(paths: &Paths) -> Result<Settings> {
+    merged(paths, Unknown::Warn)?.settings()
+}
+
+/// All fragments of this machine, merged.
+pub(crate) fn merged(paths: &Paths, unknown: Unknown) -> Result<Merged> {
+    let mut fragments = vec![Fragment::parse("built in", DEFAULTS)?];
+    for path in files(&paths.config_folders())? {
+        let text = std::fs::read_to_string(&path).map_err(|error| Fault::io("could not read a configuration file", &path, &error))?;
+        fragments.push(Fragment::parse(&path.display().to_string(), &text)?);
+    }
+    merge(fragments, unknown)
+}
+
+/// One file alone, over the built-in defaults.
+pub(crate) fn merged_file(path: &Path) -> Result<Merged> {
+    let text = std::fs::read_to_string(path).map_err(|error| Fault::io("could not read a configuration file", path, &error))?;
+    merge(vec![Fragment::parse("built in", DEFAULTS)?, Fragment::parse(&path.display().to_string(), &text)?], Unknown::Refuse)
+}
+
+fn merge(fragments: Vec<Fragment>, unknown: Unknown) -> Result<Merged> {
+    let (merged, refused) = Merged::new(fragments);
+    match (refused.into_iter().next(), unknown) {
+        (Some(fault), Unknown::Refuse) => Err(fault),
+        (Some(fault), Unknown::Warn) => {
+            let fact = |name| fault.details.get(name).map(|fact| fact.to_string()).unwrap_or_default();
+            log::warning(fault.code, format!("{}, line {}: {} is ignored: {}", fact("file"), fact("line"), fact("key"), fault.message));
+            Ok(merged)
+        }
+        (None, _) => Ok(merged),
+    }
+}
+
+/// The fragments of all folders, lowest precedence first: in the order of their names; a name in a later folder replaces
+/// the same name in an earlier one.
+fn files(folders: &[PathBuf]) -> Result<Vec<PathBuf>> {
+    let mut files = BTreeMap::new();
+    for folder in folders {
+        let entries = match std::fs::read_dir(folder) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+            Err(error) => return Err(Fault::io("could not list a configuration folder", folder, &error)),
+        };
+        for entry in entries {
+            let path = entry.map_err(|error| Fault::io("could not list a configuration folder", folder, &error))?.path();
+            let hidden = path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
+            if path.extension().is_some_and(|extension| extension == "toml") && !hidden {
+                files.insert(path.file_name().map(ToOwned::to_owned), path);
+            }
+        }
+    }
+    Ok(files.into_values().collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use smolotchi_operator::Code;
+
+    fn node(files: &[(&str, &str)]) -> (tempfile::TempDir, Paths) {
+        let dir = tempfile::tempdir().unwrap();
+        for (path, text) in files {
+            let path = dir.path().join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        }
+        let paths = Paths::new(Some(dir.path()));
+        (dir, paths)
+    }
+
+    #[test]
+    fn the_built_in_defaults_are_whole_and_valid() {
+        let (_dir, paths) = node(&[]);
+        let merged = merged(&paths, Unknown::Refuse).unwrap();
+        assert_eq!(merged.entries().count(), keys::KEYS.len());
+        merged.settings().unwrap();
+    }
+
+    #[test]
+    fn later_names_win_and_same_names_mask() {
+        let (_dir, paths) = node(&[
+            ("usr/lib/smolotchi/config.d/10-a.toml", "[retention]\nmax_events = 1\nmax_age_days = 1"),
+            ("etc/smolotchi/config.d/05-early.toml", "[retention]\nmax_events = 2"),
+            ("usr/lib/smolotchi/config.d/20-b.toml", "[core]\nmin_free_mib = 1"),
+            ("etc/smolotchi/config.d/20-b.toml", "# masked"),
+            ("run/smolotchi/config.d/30-c.toml", "[retention]\nmax_age_days = 7"),
+            ("etc/smolotchi/config.d/README", "not read"),
+            ("etc/smolotchi/config.d/.hidden.toml", "not read"),
+        ]);
+        let settings = load(&paths).unwrap();
+        assert_eq!((settings.retention.max_events, settings.retention.max_age_days), (Some(1), Some(7)));
+        assert_eq!(settings.core.min_free_mib, 16);
+    }
+
+    #[test]
+    fn services_start_over_a_key_of_a_newer_version() {
+        let (_dir, paths) = node(&[("etc/smolotchi/config.d/50-x.toml", "[core]\nfrom_the_future = 1\nmin_free_mib = 3")]);
+        assert_eq!(load(&paths).unwrap().core.min_free_mib, 3);
+        assert_eq!(merged(&paths, Unknown::Refuse).unwrap_err().code, Code::ConfigUnknownKey);
+    }
+}

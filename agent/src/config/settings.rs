@@ -1,0 +1,146 @@
+//! Step three: merged values become settings, or one error that says where and what was expected.
+
+use super::fragment::Given;
+use super::keys::{Kind, key};
+use super::merge::Merged;
+use smolotchi_operator::{Code, Fault, Result};
+
+/// Everything that can be set, valid.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Settings {
+    /// `[core]`
+    pub(crate) core: CoreSettings,
+    /// `[retention]`
+    pub(crate) retention: RetentionSettings,
+    /// `[web]`
+    pub(crate) web: WebSettings,
+}
+
+/// `[core]`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct CoreSettings {
+    /// Free space in MiB below which core is unhealthy; 0 for no check.
+    pub(crate) min_free_mib: u64,
+}
+
+/// `[retention]`; `None` is no limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct RetentionSettings {
+    /// The newest events to keep.
+    pub(crate) max_events: Option<u64>,
+    /// The age in days from which events go.
+    pub(crate) max_age_days: Option<u32>,
+}
+
+/// `[web]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct WebSettings {
+    /// Host names, lower case, besides localhost.
+    pub(crate) hosts: Vec<String>,
+    /// Seconds after which the page reloads itself.
+    pub(crate) refresh_seconds: Option<u64>,
+}
+
+impl Merged {
+    /// Validates all values. Errors: `config.invalid` with file, line, key and what was expected.
+    pub(crate) fn settings(&self) -> Result<Settings> {
+        let limit = |number: u64| (number > 0).then_some(number);
+        Ok(Settings {
+            core: CoreSettings { min_free_mib: self.integer("core.min_free_mib")? },
+            retention: RetentionSettings {
+                max_events: limit(self.integer("retention.max_events")?),
+                max_age_days: limit(self.integer("retention.max_age_days")?).and_then(|days| u32::try_from(days).ok()),
+            },
+            web: WebSettings { hosts: self.hosts("web.hosts")?, refresh_seconds: limit(self.integer("web.refresh_seconds")?) },
+        })
+    }
+
+    fn integer(&self, name: &str) -> Result<u64> {
+        match (self.get(name), key(name).map(|key| key.kind)) {
+            (Some((Given::Integer(number), _)), Some(Kind::Integer { min, max, or_zero })) => match u64::try_from(*number) {
+                Ok(number) if (min..=max).contains(&number) || (or_zero && number == 0) => Ok(number),
+                _ => Err(self.invalid(name)),
+            },
+            _ => Err(self.invalid(name)),
+        }
+    }
+
+    fn hosts(&self, name: &str) -> Result<Vec<String>> {
+        match self.get(name) {
+            Some((Given::List(hosts), _)) if hosts.iter().all(|host| is_host(host)) => {
+                Ok(hosts.iter().map(|host| host.to_ascii_lowercase()).collect())
+            }
+            _ => Err(self.invalid(name)),
+        }
+    }
+
+    fn invalid(&self, name: &str) -> Fault {
+        let fault = Fault::new(Code::ConfigInvalid, "a setting has a value that it can't have");
+        let fault = match self.get(name) {
+            Some((given, origin)) => fault.fact("file", origin.file.as_str()).fact("line", origin.line).fact("given", given.to_string()),
+            None => fault.fact("given", "nothing"),
+        };
+        fault.fact("key", name).fact("expected", key(name).map(|key| key.kind.expected()).unwrap_or_default())
+    }
+}
+
+/// A name or an address without port; IPv6 without brackets.
+fn is_host(text: &str) -> bool {
+    let name = !text.is_empty()
+        && text.len() <= 253
+        && text.split('.').all(|part| {
+            !part.is_empty() && part.len() <= 63 && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
+        });
+    name || text.parse::<std::net::Ipv6Addr>().is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{DEFAULTS, Fragment};
+    use super::*;
+
+    fn settings(text: &str) -> Result<Settings> {
+        let (merged, refused) = Merged::new(vec![Fragment::parse("built in", DEFAULTS)?, Fragment::parse("/etc/t.toml", text)?]);
+        match refused.into_iter().next() {
+            Some(fault) => Err(fault),
+            None => merged.settings(),
+        }
+    }
+
+    #[test]
+    fn values_are_taken() {
+        let settings =
+            settings("[retention]\nmax_events = 0\nmax_age_days = 3\n[web]\nhosts = [\"Node7.example\", \"::1\"]\nrefresh_seconds = 5")
+                .unwrap();
+        assert_eq!(settings.retention, RetentionSettings { max_events: None, max_age_days: Some(3) });
+        assert_eq!(settings.web, WebSettings { hosts: vec!["node7.example".into(), "::1".into()], refresh_seconds: Some(5) });
+    }
+
+    #[test]
+    fn mistakes_name_file_line_key_and_expectation() {
+        let cases = [
+            ("[core]\nmin_free_mib = -1", "config.invalid", "core.min_free_mib", 2, "whole number from 0"),
+            ("[core]\nmin_free_mib = 1.5", "config.invalid", "core.min_free_mib", 2, "whole number"),
+            ("[core]\nmin_free_mib = \"16\"", "config.invalid", "core.min_free_mib", 2, "whole number"),
+            ("[core]\nmin_free_mib = 99999999999999999999", "config.invalid", "core.min_free_mib", 2, "whole number"),
+            ("\n[web]\nrefresh_seconds = 4", "config.invalid", "web.refresh_seconds", 3, "0 or a whole number from 5"),
+            ("[web]\nhosts = \"a\"", "config.invalid", "web.hosts", 2, "list of host names"),
+            ("[web]\nhosts = [\"a\", 1]", "config.invalid", "web.hosts", 2, "list of host names"),
+            ("[web]\nhosts = [\"a:80\"]", "config.invalid", "web.hosts", 2, "without port"),
+            ("[web]\nhosts = [\"\"]", "config.invalid", "web.hosts", 2, "list of host names"),
+            ("[retention]\nmax_event = 1", "config.unknown-key", "retention.max_event", 2, "retention.max_events, retention.max_age_days"),
+            ("[nope]\nx = 1", "config.unknown-key", "nope.x", 2, "core.min_free_mib"),
+            ("x = 1", "config.unknown-key", "x", 1, "core.min_free_mib"),
+            ("core = 1", "config.unknown-key", "core", 1, "core.min_free_mib"),
+            ("[core.min_free_mib]\nx = 1", "config.invalid", "core.min_free_mib", 1, "whole number"),
+        ];
+        for (text, code, key, line, expected) in cases {
+            let fault = settings(text).unwrap_err();
+            assert_eq!(fault.code.as_str(), code, "{text}");
+            assert_eq!(fault.details["key"], key, "{text}");
+            assert_eq!(fault.details["line"], line, "{text}");
+            assert_eq!(fault.details["file"], "/etc/t.toml", "{text}");
+            assert!(fault.details["expected"].as_str().unwrap().contains(expected), "{text}: {fault}");
+        }
+    }
+}

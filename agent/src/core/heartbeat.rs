@@ -1,0 +1,66 @@
+//! The heartbeat file: written once a second while the loop turns, read by the installer's gate and by `health`.
+
+use crate::clock;
+use serde::{Deserialize, Serialize};
+use smolotchi_operator::{Fault, Result};
+use std::path::{Path, PathBuf};
+
+/// What the file holds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Heartbeat {
+    /// Moves by one with each turn of core's loop, from 1.
+    pub(crate) seq: u64,
+    /// When, in milliseconds since boot (CLOCK_BOOTTIME).
+    pub(crate) boottime_ms: u64,
+    /// Core's process.
+    pub(crate) pid: u32,
+    /// Core's version.
+    pub(crate) version: String,
+    /// The database's schema.
+    pub(crate) schema: u32,
+}
+
+impl Heartbeat {
+    /// The heartbeat after this many turns, now.
+    pub(crate) fn now(seq: u64, schema: u32) -> Self {
+        Heartbeat { seq, boottime_ms: clock::boottime_ms(), pid: std::process::id(), version: crate::release::VERSION.to_owned(), schema }
+    }
+
+    /// Replaces the file, whole but without fsync: it is in /run, and must cost the card nothing.
+    pub(crate) fn write(&self, path: &Path) -> Result<()> {
+        let staged: PathBuf = path.with_extension("staging");
+        let write = || {
+            std::fs::write(&staged, serde_json::to_vec(self)?)?;
+            std::fs::rename(&staged, path)
+        };
+        write().map_err(|error: std::io::Error| Fault::io("could not write the heartbeat", path, &error))
+    }
+
+    /// Reads the file; an error is in words.
+    pub(crate) fn read(path: &Path) -> Result<Heartbeat, String> {
+        let bytes = std::fs::read(path).map_err(|error| error.to_string())?;
+        serde_json::from_slice(&bytes).map_err(|error| error.to_string())
+    }
+
+    /// How old it is; a heartbeat from the future is of another boot.
+    pub(crate) fn age_ms(&self, boottime_ms: u64) -> Option<u64> {
+        boottime_ms.checked_sub(self.boottime_ms)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn round_trip_and_age() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("heartbeat.json");
+        let beat = Heartbeat::now(12, 3);
+        beat.write(&path).unwrap();
+        assert_eq!(Heartbeat::read(&path).unwrap(), beat);
+        assert_eq!(beat.age_ms(beat.boottime_ms + 5), Some(5));
+        assert_eq!(beat.age_ms(beat.boottime_ms - 1), None);
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "nothing stays staged");
+    }
+}

@@ -1,0 +1,92 @@
+//! The service core: owner of the database, and the only one that others ask.
+//!
+//! One event loop on one thread; the database on a thread of its own. Writes to the card only when somebody appends,
+//! and one event at start and at stop.
+
+mod api;
+#[cfg(feature = "demo-crash")]
+mod demo;
+mod health;
+pub(crate) mod heartbeat;
+mod listen;
+pub(crate) mod owner;
+mod pulse;
+mod refuse;
+mod run;
+
+pub(crate) use run::run;
+
+use crate::clock;
+use crate::config::Settings;
+use crate::release::VERSION;
+use crate::store_fault::store_fault;
+use crate::wire;
+use owner::Owner;
+use pulse::Turns;
+use smolotchi_operator::{Code, Fault, Result};
+use smolotchi_store::{Store, StoreError};
+use std::path::PathBuf;
+use std::sync::{Arc, RwLock};
+use std::time::Duration;
+
+/// How long a read of figures may wait before the database counts as stuck.
+const READ_TIME: Duration = Duration::from_secs(5);
+
+/// What the API and the loop share.
+pub(crate) struct Core {
+    owner: Owner<Store>,
+    turns: Arc<Turns>,
+    settings: RwLock<Settings>,
+    state: PathBuf,
+    uid: u32,
+    schema: u32,
+    started_at_ms: i64,
+    started_boottime_ms: u64,
+}
+
+impl Core {
+    /// Runs a job on the database.
+    async fn store<R: Send + 'static>(&self, job: impl FnOnce(&mut Store) -> Result<R, StoreError> + Send + 'static) -> Result<R> {
+        self.owner.call(job).await?.map_err(store_fault)
+    }
+
+    /// Reads the figures of the event log, but doesn't wait for ever.
+    async fn summary(&self) -> Result<smolotchi_store::Summary> {
+        let read = tokio::time::timeout(READ_TIME, self.store(|store| store.summary())).await;
+        read.unwrap_or_else(|_| Err(Fault::new(Code::CoreFailed, "the database did not answer in time")))
+    }
+
+    async fn status(&self) -> Result<wire::Status> {
+        let summary = self.summary().await?;
+        Ok(wire::Status {
+            version: VERSION.to_owned(),
+            schema: self.schema,
+            uptime_s: clock::boottime_ms().saturating_sub(self.started_boottime_ms) / 1000,
+            heartbeat_seq: self.turns.seq(),
+            events: wire::EventFigures {
+                total: summary.events_total,
+                newest_id: summary.newest_id,
+                newest_at: summary.newest_at_ms.map(clock::rfc3339),
+            },
+            database: wire::DatabaseFigures { bytes: summary.bytes },
+            started_at: clock::rfc3339(self.started_at_ms),
+        })
+    }
+
+    async fn health(&self) -> wire::Health {
+        health::decide(&health::Facts {
+            turns: self.turns.seq(),
+            turn_age_ms: self.turns.age_ms(),
+            events: self.summary().await.map(|summary| summary.events_total).map_err(|fault| fault.to_string()),
+            schema: self.schema,
+            free_bytes: rustix::fs::statvfs(&self.state).ok().map(|disk| disk.f_bavail * disk.f_frsize),
+            min_free_mib: self.settings.read().map_or(0, |settings| settings.core.min_free_mib),
+        })
+    }
+
+    fn set(&self, settings: Settings) {
+        if let Ok(mut current) = self.settings.write() {
+            *current = settings;
+        }
+    }
+}

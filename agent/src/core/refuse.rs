@@ -1,0 +1,54 @@
+//! What core's API answers when it doesn't do what was asked: `{"error":{…}}` with the catalogue's code.
+
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::rejection::BytesRejection;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
+use smolotchi_operator::{Code, Exit, Fault};
+
+/// A fault on its way to a caller.
+#[derive(Debug)]
+pub(super) struct Refusal {
+    status: StatusCode,
+    fault: Fault,
+}
+
+impl Refusal {
+    /// For a path or method that version 1 doesn't have.
+    pub(super) fn no_such_call() -> Self {
+        Refusal { status: StatusCode::NOT_FOUND, fault: Fault::new(Code::CoreRequest, "there is no such call") }
+    }
+}
+
+impl From<Fault> for Refusal {
+    fn from(fault: Fault) -> Self {
+        let status = match (fault.code, fault.code.exit()) {
+            (Code::CoreRefused, _) => StatusCode::FORBIDDEN,
+            (Code::CoreRequest | Code::StoreInvalidEvent, _) => StatusCode::BAD_REQUEST,
+            (Code::DiskFull, _) => StatusCode::INSUFFICIENT_STORAGE,
+            (Code::StoreBusy, _) => StatusCode::SERVICE_UNAVAILABLE,
+            (_, Exit::Validation) => StatusCode::UNPROCESSABLE_ENTITY,
+            _ => StatusCode::INTERNAL_SERVER_ERROR,
+        };
+        Refusal { status, fault }
+    }
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        (self.status, Json(serde_json::json!({ "error": self.fault }))).into_response()
+    }
+}
+
+/// A request's JSON body. Over a unix socket the content type protects nobody, so it isn't asked for.
+pub(super) fn parse<T: DeserializeOwned>(body: Result<Bytes, BytesRejection>) -> Result<T, Refusal> {
+    let body = body.map_err(|rejection| Refusal {
+        status: rejection.status(),
+        fault: Fault::new(Code::CoreRequest, "the body can't be read").fact("cause", rejection.body_text()),
+    })?;
+    serde_json::from_slice(&body)
+        .map_err(|error| Fault::new(Code::CoreRequest, "the body is not what this call takes").cause(&error).into())
+}

@@ -1,0 +1,129 @@
+//! Core's life: open, say ready, turn until told to stop, close.
+
+use super::owner::Owner;
+use super::pulse::Pulse;
+use super::{Core, api, listen};
+use crate::account;
+use crate::clock;
+use crate::config;
+use crate::notify::Notify;
+use crate::paths::Paths;
+use crate::release::VERSION;
+use crate::serve::serve;
+use crate::store_fault::store_fault;
+use serde_json::json;
+use smolotchi_operator::{Code, Exit, Fault, Result, log};
+use smolotchi_store::migrate::{self, Direction};
+use smolotchi_store::{NewEvent, Severity, Store, StoreError};
+use std::path::Path;
+use std::sync::{Arc, RwLock};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tokio::time::MissedTickBehavior;
+
+/// Runs until SIGTERM or SIGINT. Errors before READY: wrong user, configuration, `store.missing` (30),
+/// `store.newer-schema` and `store.older-schema` (20).
+pub(crate) fn run(paths: &Paths, socket: Option<&Path>) -> Result<Exit> {
+    account::refuse_root()?;
+    let settings = config::load(paths)?;
+    let (database, state) = (paths.database(), paths.state());
+    let (owner, thread) = Owner::start(move || open(&database, &state))?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| Fault::new(Code::CoreFailed, "could not start the event loop").cause(&error))?;
+    let result = runtime.block_on(async {
+        let result = turn(paths, socket, settings, owner.clone()).await;
+        owner.stop().await;
+        result
+    });
+    // The database closes on its own thread; a stop that doesn't wait for it leaves a log to replay.
+    if thread.join().is_err() {
+        return Err(Fault::new(Code::CoreFailed, "the state's thread broke"));
+    }
+    result.map(|()| Exit::Success)
+}
+
+/// Opens the database. Makes it only if the state folder is empty: an image build leaves that to the first start, and
+/// anything else that lacks its database has lost it.
+fn open(database: &Path, state: &Path) -> Result<Store> {
+    match Store::open(database) {
+        Err(StoreError::Missing { .. }) if is_empty(state) => {
+            let made = migrate::run(database, Direction::UpOnly, true).map_err(store_fault)?;
+            log::notice(format!("made the database with schema {}", made.to));
+            Store::open(database).map_err(store_fault)
+        }
+        other => other.map_err(store_fault),
+    }
+}
+
+fn is_empty(folder: &Path) -> bool {
+    std::fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_none())
+}
+
+async fn turn(paths: &Paths, socket: Option<&Path>, settings: config::Settings, owner: Owner<Store>) -> Result<()> {
+    let on = |kind| signal(kind).map_err(|error| Fault::new(Code::CoreFailed, "could not wait for signals").cause(&error));
+    let (mut terminate, mut interrupt, mut hangup) =
+        (on(SignalKind::terminate())?, on(SignalKind::interrupt())?, on(SignalKind::hangup())?);
+    let listener = listen::listener(socket)?;
+    let notify = Notify::from_env();
+    let schema = smolotchi_store::schema_own();
+    let mut pulse = Pulse::new(owner.clone(), paths.heartbeat(), schema);
+    let core = Arc::new(Core {
+        owner,
+        turns: pulse.turns(),
+        settings: RwLock::new(settings),
+        state: paths.state(),
+        uid: rustix::process::geteuid().as_raw(),
+        schema,
+        started_at_ms: clock::now_ms(),
+        started_boottime_ms: clock::boottime_ms(),
+    });
+    note(&core, "core.started", json!({ "version": VERSION, "schema": schema, "boot_id": clock::boot_id() })).await;
+
+    let (stop, stopped) = watch::channel(false);
+    let calls = tokio::spawn(serve(listener, api::router(core.clone()), stopped));
+    pulse.turn(&notify).await?;
+    notify.ready(&format!("version {VERSION}, schema {schema}"));
+    log::notice(format!("core {VERSION} is ready, schema {schema}"));
+    #[cfg(feature = "demo-crash")]
+    tokio::spawn(super::demo::crash());
+
+    let mut turns = tokio::time::interval(Pulse::<Store>::every(&notify));
+    turns.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    let result = loop {
+        tokio::select! {
+            _ = turns.tick() => if let Err(fault) = pulse.turn(&notify).await { break Err(fault) },
+            _ = terminate.recv() => break Ok(()),
+            _ = interrupt.recv() => break Ok(()),
+            _ = hangup.recv() => reload(&core, paths, &notify),
+        }
+    };
+    notify.stopping();
+    // Told to stop, the server finishes the answers under way; its own limit makes this end.
+    let _ = stop.send(true);
+    let _ = calls.await;
+    if result.is_ok() {
+        note(&core, "core.stopped", json!({ "version": VERSION })).await;
+        log::notice("core has stopped");
+    }
+    result
+}
+
+/// Appends an event of core's own. A full disk must not keep core from starting or stopping: it is then only told.
+async fn note(core: &Core, topic: &str, body: serde_json::Value) {
+    let event = NewEvent { topic: topic.to_owned(), severity: Some(Severity::Info), body: body.to_string() };
+    if let Err(fault) = core.store(move |store| store.append(&[event], clock::now_ms())).await {
+        log::fault(&fault);
+    }
+}
+
+/// Reads the configuration again; a broken one changes nothing.
+fn reload(core: &Core, paths: &Paths, notify: &Notify) {
+    match config::load(paths) {
+        Ok(settings) => {
+            core.set(settings);
+            notify.status("configuration read again");
+            log::notice("the configuration was read again");
+        }
+        Err(fault) => log::fault(&fault),
+    }
+}

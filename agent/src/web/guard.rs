@@ -1,0 +1,92 @@
+//! What every request must be and every answer must carry, whatever the page does.
+
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use std::sync::Arc;
+
+/// No script, no frame, no form, nothing from elsewhere.
+const POLICY: &str = "default-src 'none'; style-src 'self'; img-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
+/// The strict headers of every answer.
+const HEADERS: [(HeaderName, &str); 7] = [
+    (header::CONTENT_SECURITY_POLICY, POLICY),
+    (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    (header::X_FRAME_OPTIONS, "DENY"),
+    (header::REFERRER_POLICY, "no-referrer"),
+    (header::CACHE_CONTROL, "no-store"),
+    (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
+    (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
+];
+
+/// Answers only reading requests for a name of ours: a page elsewhere must not read this one by rebinding its name.
+pub(super) async fn guard(State(hosts): State<Arc<[String]>>, request: Request, next: Next) -> Response {
+    let mut response = if ![Method::GET, Method::HEAD].contains(request.method()) {
+        (StatusCode::METHOD_NOT_ALLOWED, [(header::ALLOW, "GET, HEAD")], "This page can only be read.\n").into_response()
+    } else if !is_ours(request.headers(), &hosts) {
+        (StatusCode::MISDIRECTED_REQUEST, "This name is not served here; see [web] hosts in: smolotchi config show\n").into_response()
+    } else {
+        next.run(request).await
+    };
+    for (name, value) in HEADERS {
+        response.headers_mut().insert(name, HeaderValue::from_static(value));
+    }
+    response
+}
+
+/// Whether the one Host header names this machine: loopback names, or those configured; any port.
+fn is_ours(headers: &HeaderMap, hosts: &[String]) -> bool {
+    let mut given = headers.get_all(header::HOST).iter();
+    let (Some(host), None) = (given.next().and_then(|host| host.to_str().ok()), given.next()) else { return false };
+    let name = match host.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        Some((name, port)) if is_port(port) => name,
+        Some(_) => return false,
+        None => match host.rsplit_once(':') {
+            Some((name, port)) if is_port(&format!(":{port}")) => name,
+            Some(_) => return false,
+            None => host,
+        },
+    };
+    ["localhost", "127.0.0.1", "::1"].contains(&name.to_ascii_lowercase().as_str()) || hosts.contains(&name.to_ascii_lowercase())
+}
+
+fn is_port(text: &str) -> bool {
+    text.is_empty() || text.strip_prefix(':').is_some_and(|port| port.parse::<u16>().is_ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_our_names_are_served() {
+        let hosts = ["node7.example".to_owned(), "fd00::7".to_owned()];
+        let cases: [(&[&str], bool); 17] = [
+            (&["localhost"], true),
+            (&["LOCALHOST:8080"], true),
+            (&["127.0.0.1:1"], true),
+            (&["[::1]"], true),
+            (&["[::1]:8080"], true),
+            (&["node7.example:8080"], true),
+            (&["Node7.Example"], true),
+            (&["[fd00::7]:80"], true),
+            (&["evil.example"], false),
+            (&["localhost.evil.example"], false),
+            (&["127.0.0.1.evil.example"], false),
+            (&["localhost:80:80"], false),
+            (&["localhost:x"], false),
+            (&["[::1]x"], false),
+            (&["localhost", "evil.example"], false),
+            (&[""], false),
+            (&[], false),
+        ];
+        for (given, ours) in cases {
+            let mut headers = HeaderMap::new();
+            for host in given {
+                headers.append(header::HOST, HeaderValue::from_str(host).unwrap());
+            }
+            assert_eq!(is_ours(&headers, &hosts), ours, "{given:?}");
+        }
+    }
+}

@@ -1,0 +1,181 @@
+//! What core's API says and takes, as types: core serialises them, the client and the page read them.
+//!
+//! The shapes are the contract of version 1 (`/v1/…`): fields are only added, readers ignore unknown ones.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use smolotchi_store::Severity;
+
+/// The most events of one request, both ways.
+pub(crate) const MAX_EVENTS: usize = 1000;
+
+/// The largest request body, in bytes.
+pub(crate) const MAX_BODY: usize = 1024 * 1024;
+
+/// `GET /v1/status`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Status {
+    /// Core's version.
+    pub(crate) version: String,
+    /// The database's schema.
+    pub(crate) schema: u32,
+    /// Seconds since core started, by the clock that never jumps.
+    pub(crate) uptime_s: u64,
+    /// The heartbeat's number.
+    pub(crate) heartbeat_seq: u64,
+    /// The event log in figures.
+    pub(crate) events: EventFigures,
+    /// The database in figures.
+    pub(crate) database: DatabaseFigures,
+    /// When core started, RFC 3339.
+    pub(crate) started_at: String,
+}
+
+/// The event log in figures.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct EventFigures {
+    /// How many are stored.
+    pub(crate) total: u64,
+    /// The newest one's id.
+    pub(crate) newest_id: Option<i64>,
+    /// The newest one's time, RFC 3339.
+    pub(crate) newest_at: Option<String>,
+}
+
+/// The database in figures.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct DatabaseFigures {
+    /// Its size.
+    pub(crate) bytes: u64,
+}
+
+/// The answer to "is it well?".
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Verdict {
+    /// Every check is ok.
+    Healthy,
+    /// At least one is not.
+    Unhealthy,
+}
+
+/// One check of `GET /v1/health`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Check {
+    /// What was looked at.
+    pub(crate) name: String,
+    /// Whether it is well.
+    pub(crate) ok: bool,
+    /// The fact, in words.
+    pub(crate) detail: String,
+}
+
+impl Check {
+    /// A check with its outcome.
+    pub(crate) fn new(name: &str, ok: bool, detail: impl Into<String>) -> Self {
+        Check { name: name.to_owned(), ok, detail: detail.into() }
+    }
+}
+
+/// `GET /v1/health`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Health {
+    /// Healthy only if every check is ok.
+    pub(crate) verdict: Verdict,
+    /// What was looked at.
+    pub(crate) checks: Vec<Check>,
+}
+
+impl From<Vec<Check>> for Health {
+    fn from(checks: Vec<Check>) -> Self {
+        let verdict = if checks.iter().all(|check| check.ok) { Verdict::Healthy } else { Verdict::Unhealthy };
+        Health { verdict, checks }
+    }
+}
+
+/// One event of `GET /v1/events`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Event {
+    /// Ascending, never used twice.
+    pub(crate) id: i64,
+    /// RFC 3339.
+    pub(crate) at: String,
+    /// What it is about.
+    pub(crate) topic: String,
+    /// How serious it is.
+    pub(crate) severity: Option<Severity>,
+    /// Any JSON value.
+    pub(crate) body: Value,
+}
+
+/// `GET /v1/events`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Events {
+    /// Newest first.
+    pub(crate) events: Vec<Event>,
+}
+
+/// One event to append.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct NewEvent {
+    /// What it is about.
+    pub(crate) topic: String,
+    /// How serious it is; without it the store decides.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) severity: Option<Severity>,
+    /// Any JSON value.
+    pub(crate) body: Value,
+}
+
+/// The body of `POST /v1/events`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct NewEvents {
+    /// At most [`MAX_EVENTS`].
+    pub(crate) events: Vec<NewEvent>,
+}
+
+/// The answer to `POST /v1/events`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub(crate) struct Appended {
+    /// How many were committed.
+    pub(crate) appended: u64,
+    /// The id of the last one.
+    pub(crate) last_id: i64,
+}
+
+/// The answer to `POST /v1/prove`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Proved {
+    /// Always true: a failed commit is an error.
+    pub(crate) committed: bool,
+    /// The schema it was made in.
+    pub(crate) schema: u32,
+    /// How long the commit took.
+    pub(crate) micros: u64,
+}
+
+/// The body of `POST /v1/retention`; without a limit, nothing is removed by it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Retention {
+    /// At most so many events.
+    #[serde(default)]
+    pub(crate) max_events: Option<u64>,
+    /// None older than so many days.
+    #[serde(default)]
+    pub(crate) max_age_days: Option<u32>,
+    /// Only count.
+    #[serde(default)]
+    pub(crate) dry_run: bool,
+}
+
+/// The answer to `POST /v1/retention`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Retained {
+    /// How many events went, or would go.
+    pub(crate) deleted: u64,
+    /// How many stay.
+    pub(crate) kept: u64,
+}
