@@ -51,7 +51,7 @@ impl Table for One {
             let event = serde_json::to_value(&record.event).unwrap_or_default();
             let word = |name: &str| event.get(name).and_then(|value| value.as_str()).unwrap_or_default().to_owned();
             let rest = [word("task"), word("text"), word("verdict"), word("reason")].into_iter().filter(|part| !part.is_empty());
-            text.push_str(&format!("  {} {} {}", record.at, word("event"), rest.collect::<Vec<_>>().join(": ")).trim_end());
+            text.push_str(format!("  {} {} {}", record.at, word("event"), rest.collect::<Vec<_>>().join(": ")).trim_end());
             text.push('\n');
         }
         if !self.report.evidence.is_empty() {

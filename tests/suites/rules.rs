@@ -1,0 +1,240 @@
+//! The rules of the repository, as tests: which way dependencies point, what is pure, which licences ship, that each
+//! promise names a test. Fast, and needs no machine.
+
+use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
+}
+
+fn metadata() -> Value {
+    let output = Command::new(env!("CARGO"))
+        .args(["metadata", "--format-version=1", "--locked", "--offline", "--all-features", "--filter-platform=x86_64-unknown-linux-gnu"])
+        .current_dir(root())
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+fn text(value: &Value) -> &str {
+    value.as_str().unwrap()
+}
+
+/// Files that git tracks (or would), with their content if it is text.
+fn files() -> Vec<(String, String)> {
+    let output = Command::new("git").args(["ls-files", "--cached", "--others", "--exclude-standard"]).current_dir(root()).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout)
+        .unwrap()
+        .lines()
+        .filter_map(|name| Some((name.to_owned(), std::fs::read_to_string(root().join(name)).ok()?)))
+        .collect()
+}
+
+/// Which of our crates a crate may use, by the kind of dependency that ships.
+const ALLOWED: [(&str, &[&str]); 6] = [
+    ("smolotchi-operator", &[]),
+    // Only its binary, behind the feature `sign`, may use operator.
+    ("smolotchi-release", &["smolotchi-operator?"]),
+    ("smolotchi-store", &[]),
+    ("smolotchi-install", &["smolotchi-operator", "smolotchi-release"]),
+    ("smolotchi", &["smolotchi-operator", "smolotchi-release", "smolotchi-store"]),
+    ("smolotchi-lab", &["smolotchi-operator", "smolotchi-release", "smolotchi-store"]),
+];
+
+#[test]
+fn dependencies_point_one_way() {
+    let metadata = metadata();
+    let allowed: BTreeMap<&str, &[&str]> = ALLOWED.into_iter().collect();
+    let mut seen = BTreeSet::new();
+    for package in metadata["packages"].as_array().unwrap().iter().filter(|package| package["source"].is_null()) {
+        let name = text(&package["name"]);
+        let allowed = allowed.get(name).unwrap_or_else(|| panic!("{name} is a new crate: give it its place in ALLOWED"));
+        seen.insert(name.to_owned());
+        for dependency in package["dependencies"].as_array().unwrap() {
+            let used = text(&dependency["name"]);
+            if !used.starts_with("smolotchi") || dependency["kind"] == "dev" {
+                continue;
+            }
+            let used = if dependency["optional"] == true { format!("{used}?") } else { used.to_owned() };
+            assert!(allowed.contains(&used.as_str()), "{name} must not use {used}");
+        }
+    }
+    assert_eq!(seen.len(), ALLOWED.len(), "a crate is missing: {seen:?}");
+}
+
+#[test]
+fn the_release_library_does_not_use_operator() {
+    for (name, content) in files() {
+        if name.starts_with("installer/release/src/") && !name.contains("/maker/") && !name.contains("/bin/") {
+            let library = content.split("mod tests").next().unwrap();
+            assert!(!library.contains("smolotchi_operator"), "{name} is part of the library and must use nothing of ours");
+        }
+    }
+}
+
+#[test]
+fn the_installer_never_links_sqlite() {
+    let reached = reachable("smolotchi-install");
+    assert!(reached.contains("reqwest"), "the graph was not walked");
+    for forbidden in ["rusqlite", "libsqlite3-sys", "smolotchi-store", "smolotchi"] {
+        assert!(
+            !reached.contains(forbidden),
+            "smolotchi-install reaches {forbidden}: what rolls back must not be part of what is rolled back"
+        );
+    }
+}
+
+#[test]
+fn only_the_store_uses_sqlite() {
+    let metadata = metadata();
+    for package in metadata["packages"].as_array().unwrap().iter().filter(|package| package["source"].is_null()) {
+        let uses = package["dependencies"].as_array().unwrap().iter().any(|dependency| dependency["name"] == "rusqlite");
+        assert_eq!(uses, package["name"] == "smolotchi-store", "{}", package["name"]);
+    }
+}
+
+/// Names of all packages that `start` links, directly or not, without dev-dependencies.
+fn reachable(start: &str) -> BTreeSet<String> {
+    let metadata = metadata();
+    let names: BTreeMap<&str, &str> =
+        metadata["packages"].as_array().unwrap().iter().map(|package| (text(&package["id"]), text(&package["name"]))).collect();
+    let nodes: BTreeMap<&str, &Value> =
+        metadata["resolve"]["nodes"].as_array().unwrap().iter().map(|node| (text(&node["id"]), node)).collect();
+    let first = names.iter().find(|(_, name)| **name == start).unwrap().0;
+    let mut todo = vec![*first];
+    let mut seen = BTreeSet::new();
+    while let Some(id) = todo.pop() {
+        for dependency in nodes[id]["deps"].as_array().unwrap() {
+            let ships = dependency["dep_kinds"].as_array().unwrap().iter().any(|kind| kind["kind"].is_null());
+            let id = text(&dependency["pkg"]);
+            if ships && seen.insert(names[id].to_owned()) {
+                todo.push(id);
+            }
+        }
+    }
+    seen
+}
+
+#[test]
+fn licences_are_on_the_list() {
+    let deny: toml::Table = toml::from_str(&std::fs::read_to_string(root().join("deny.toml")).unwrap()).unwrap();
+    let allowed: Vec<&str> = deny["licenses"]["allow"].as_array().unwrap().iter().map(|licence| licence.as_str().unwrap()).collect();
+    let allowed: Vec<spdx::Licensee> = allowed.iter().map(|licence| spdx::Licensee::parse(licence).unwrap()).collect();
+    let mut bad = Vec::new();
+    let metadata = metadata();
+    for package in metadata["packages"].as_array().unwrap() {
+        let name = text(&package["name"]);
+        let Some(licence) = package["license"].as_str() else {
+            bad.push(format!("{name}: none"));
+            continue;
+        };
+        let expression = spdx::Expression::parse_mode(licence, spdx::ParseMode::LAX).unwrap();
+        if !expression.evaluate(|requirement| allowed.iter().any(|licensee| licensee.satisfies(requirement))) {
+            bad.push(format!("{name}: {licence}"));
+        }
+    }
+    assert!(bad.is_empty(), "not on the list of deny.toml: {bad:?}");
+}
+
+#[test]
+fn planning_and_judging_are_pure() {
+    let forbidden =
+        ["std::fs", "std::process", "std::net", "std::time", "std::env", "std::thread", "crate::host", "crate::source", "crate::tasks"];
+    let mut looked_at = 0;
+    for (name, content) in files() {
+        let pure = ["installer/src/plan/", "installer/src/gate/", "installer/src/inventory/"].iter().any(|folder| name.starts_with(folder));
+        if !pure {
+            continue;
+        }
+        looked_at += 1;
+        for word in forbidden {
+            assert!(!content.contains(word), "{name} uses {word}: it takes values and returns values");
+        }
+    }
+    assert!(looked_at >= 4, "the pure parts moved: mend this test");
+}
+
+#[test]
+fn only_the_rim_runs_programs() {
+    for (name, content) in files() {
+        if name.starts_with("installer/src/") && !name.starts_with("installer/src/host/") {
+            assert!(!content.contains("std::process::Command"), "{name} runs a program: that is host's");
+        }
+    }
+}
+
+#[test]
+fn every_source_file_says_what_it_owns() {
+    let mut bare = Vec::new();
+    for (name, content) in files() {
+        if name.ends_with(".rs") && !content.starts_with("//!") {
+            bare.push(name);
+        }
+    }
+    assert!(bare.is_empty(), "without a leading //! comment: {bare:?}");
+}
+
+#[test]
+fn every_promise_names_its_proof() {
+    let specification = std::fs::read_to_string(root().join("SPECIFICATION.md")).unwrap();
+    let files = files();
+    let mut expected = 1;
+    let mut promises = 0;
+    for line in specification.lines().filter(|line| line.starts_with("| ") && line.as_bytes()[2].is_ascii_digit()) {
+        let cells: Vec<&str> = line.split('|').map(str::trim).collect();
+        assert_eq!(cells[1].parse::<u32>().unwrap(), expected, "promises are numbered without gaps: {line}");
+        expected += 1;
+        promises += 1;
+        let proof = cells[3];
+        if proof.starts_with("unproven:") {
+            continue;
+        }
+        let mut names = 0;
+        for name in proof.split('`').skip(1).step_by(2) {
+            names += 1;
+            let (file, function) = name.split_once("::").unwrap_or_else(|| panic!("{name}: name a proof as `file::function`"));
+            let (_, content) =
+                files.iter().find(|(path, _)| path == file).unwrap_or_else(|| panic!("{file} of promise {} is not there", expected - 1));
+            assert!(content.contains(&format!("fn {function}(")), "{file} has no fn {function}");
+        }
+        assert!(names > 0, "a promise without a proof: {line}");
+    }
+    assert!(promises > 0, "no promises were found");
+}
+
+#[test]
+fn the_error_reference_is_the_catalogue() {
+    use smolotchi_operator::Code;
+    let mut page = String::from(
+        "# Error codes\n\nGenerated from `agent/operator/src/code.rs`; `UPDATE=1 cargo test -p smolotchi-lab --test rules` writes it anew.\n\n\
+         | code | exit | what to do |\n|---|---|---|\n",
+    );
+    for code in Code::ALL {
+        page.push_str(&format!("| `{code}` | {} | {} |\n", code.exit() as u8, code.hint().replace('|', "\\|")));
+    }
+    let path = root().join("docs/reference/errors.md");
+    if std::env::var_os("UPDATE").is_some() {
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, &page).unwrap();
+    }
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), page, "docs/reference/errors.md is out of date: see its first line");
+}
+
+#[test]
+fn links_in_the_documents_lead_somewhere() {
+    for (name, content) in files().into_iter().filter(|(name, _)| name.ends_with(".md")) {
+        let folder = root().join(&name).parent().unwrap().to_owned();
+        for target in content.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            let path = target.split('#').next().unwrap();
+            if path.is_empty() || path.contains("://") || path.starts_with("mailto:") {
+                continue;
+            }
+            assert!(folder.join(path).exists(), "{name} links to {path}, which isn't there");
+        }
+    }
+}
