@@ -1,0 +1,58 @@
+#!/bin/sh
+# usage: build.sh VERSION OUT [FEATURES]
+# Builds the packages smolotchi and smolotchi-install of VERSION into the folder OUT.
+#   VERSION   of the packages and in the binaries; migrations of later releases are left out
+#   OUT       a folder; it is made if it is missing
+#   FEATURES  of the agent, comma-separated (for releases that are meant to fail in the lab)
+# Environment: SOURCE_DATE_EPOCH (default: the last commit), CARGO_TARGET_DIR (default: target), CARGO_DEB (the program).
+# The same tree, version and toolchain give the same bytes. smolotchi-archive-keyring is made by keyring/build.sh.
+set -eu
+
+if [ $# -lt 2 ] || [ $# -gt 3 ]; then
+    sed -n '2,/^set/{/^set/d;s/^# \{0,1\}//;p}' "$0" >&2
+    exit 2
+fi
+version=$1
+features=${3:-}
+mkdir -p "$2"
+out=$(cd "$2" && pwd)
+cd "$(dirname "$0")/.."
+root=$(pwd)
+
+export SMOLOTCHI_VERSION="$version"
+export SOURCE_DATE_EPOCH="${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct)}"
+export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-$root/target}"
+# Paths of the build machine would make every machine's bytes different.
+remap="$root=/usr/src/smolotchi"
+cargo_home=${CARGO_HOME:-$HOME/.cargo}
+export RUSTFLAGS="${RUSTFLAGS:-} --remap-path-prefix=$remap --remap-path-prefix=$cargo_home=/usr/src/cargo"
+export CFLAGS="${CFLAGS:-} -ffile-prefix-map=$remap -ffile-prefix-map=$cargo_home=/usr/src/cargo"
+export TZ=UTC LC_ALL=C.UTF-8
+umask 022
+
+cargo build --release --locked -p smolotchi ${features:+--features "$features"}
+cargo build --release --locked -p smolotchi-install
+bin=$CARGO_TARGET_DIR/release
+sh debian/glibc-gate.sh 2.36 "$bin/smolotchi" "$bin/smolotchi-install"
+
+# cargo-deb takes what the packages hold besides the binaries from here.
+dist=$root/target/dist
+rm -rf "$dist"
+for package in smolotchi smolotchi-install; do
+    mkdir -p "$dist/$package"
+    "$bin/$package" docs "$dist/$package"
+    sh debian/changelog.sh "$package" "$version" "$SOURCE_DATE_EPOCH" | gzip -9n >"$dist/$package/changelog.gz"
+    gzip -9n "$dist/$package"/man/*.1
+done
+"$bin/smolotchi" maint release-toml >"$dist/smolotchi/release.toml"
+
+for package in smolotchi smolotchi-install; do
+    "${CARGO_DEB:-cargo-deb}" --quiet --no-build --package "$package" --deb-version "$version" --compress-type gz --output "$out"
+    deb=$(find "$out" -name "${package}_${version}_*.deb")
+    # An empty list means that the libraries' packages could not be found, which cargo-deb calls a success.
+    if ! dpkg-deb -f "$deb" Depends | grep -q 'libc6 '; then
+        echo "build: $deb: Depends does not name libc6" >&2
+        exit 1
+    fi
+    echo "$deb"
+done
