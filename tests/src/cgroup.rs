@@ -64,6 +64,11 @@ impl Group {
         wait_until("the node is frozen", Duration::from_secs(20), || Ok(self.event("frozen")? == Some(true)))
     }
 
+    /// Lets them go on.
+    pub(crate) fn thaw(&self) -> Result<()> {
+        self.write("cgroup.freeze", "0")
+    }
+
     /// Kills every process in it, frozen or not.
     pub(crate) fn kill(&self) -> Result<()> {
         self.write("cgroup.kill", "1")

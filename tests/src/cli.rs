@@ -13,7 +13,7 @@ Examples:
   smolotchi-lab ssh 2                         a shell on node2, over ssh
   smolotchi-lab copy ./x.deb 1:/root/x.deb    files to a node, or from one (1:/path ./path)
   smolotchi-lab check 1                       what must be true of a node, whatever was done to it
-  smolotchi-lab down                          everything away
+  smolotchi-lab down                          everything away (up --foreground: when it is interrupted)
 
 With their own disks, nodes can lose power and run full:
   smolotchi-lab up 1 --disk image --release trixie
@@ -46,7 +46,7 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Verb {
-    /// Start a lab and leave it running.
+    /// Start a lab, and leave it running.
     Up(Up),
     /// Log in to a node over ssh, or run a command there.
     Ssh {
@@ -155,4 +155,7 @@ pub(crate) struct Up {
     /// A folder of this host that they see read-only; may be given several times.
     #[arg(long, value_name = "HOST:NODE")]
     pub(crate) bind: Vec<String>,
+    /// Stay, and take the lab away when this command ends, however it ends.
+    #[arg(long)]
+    pub(crate) foreground: bool,
 }

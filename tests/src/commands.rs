@@ -72,10 +72,12 @@ fn start(name: String, up: Up, format: Format) -> Result<()> {
     }
     let progress = Progress::new(format);
     progress.step("boot", &format!("starting {} nodes of {}", up.nodes, up.release));
-    let lab = Lab::start_detached(Options { name, nodes: up.nodes, release: up.release, disk: up.disk, binds });
+    let options = Options { name, nodes: up.nodes, release: up.release, disk: up.disk, binds };
+    let lab = if up.foreground { Lab::start(options) } else { Lab::start_detached(options) };
     progress.done();
-    emit(format, &Shown::of(&lab?)?);
-    Ok(())
+    let lab = lab?;
+    emit(format, &Shown::of(&lab)?);
+    if up.foreground { lab.wait() } else { Ok(()) }
 }
 
 fn copy(lab: &Lab, from: &str, to: &str) -> Result<()> {

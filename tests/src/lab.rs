@@ -1,17 +1,17 @@
 //! The handle of a lab: starts the supervisor, hands out nodes, and takes everything down again.
 
-use crate::cgroup::Group;
 use crate::folder::Folder;
+use crate::link::{ask, connect, talk};
 use crate::protocol::{Answer, MOST_NODES, Plan, Request};
-use crate::{Base, Disk, Node, NodeStatus, Output, Release, access, fault, host, image, program};
+use crate::sweep::{remains, sweep};
+use crate::{Base, Disk, Node, NodeStatus, Output, Release, access, fault, host, image, program, wait_until};
 use rustix::process::{Pid, Signal};
 use smolotchi_operator::{Code, Fault, Result};
-use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// How long a node may take to boot. Generous: the suites share their processors.
 const BOOT: Duration = Duration::from_secs(120);
@@ -120,6 +120,7 @@ impl Lab {
             return Err(fault(format!("a lab named {} is running already", options.name))
                 .hint("take it down with smolotchi-lab down, or choose another --name"));
         };
+        remains();
         sweep(&folder)?;
         image::make_folder(folder.path())?;
         let plan = Plan {
@@ -244,6 +245,20 @@ impl Lab {
         }
     }
 
+    /// Blocks until the supervisor ends, for example because it was killed.
+    pub fn wait(mut self) -> Result<()> {
+        let Some((mut child, _lifeline)) = self.owned.take() else { return Ok(()) };
+        child.wait().map_err(|error| fault("could not wait for the supervisor").cause(&error))?;
+        sweep(&self.folder)
+    }
+
+    /// What a failing suite should show of its nodes: their logs go with the lab.
+    fn tell(&self) {
+        let show = |path: &Path| eprintln!("--- {}\n{}", path.display(), program::tail(&std::fs::read(path).unwrap_or_default()));
+        show(&self.folder.log());
+        self.nodes.iter().take(5).for_each(|node| show(&self.folder.console(node.index())));
+    }
+
     /// The supervisor's process id. Killing it takes the lab away.
     pub fn supervisor(&self) -> u32 {
         self.supervisor.as_raw_nonzero().get().unsigned_abs()
@@ -253,6 +268,9 @@ impl Lab {
 impl Drop for Lab {
     fn drop(&mut self) {
         let Some((mut child, lifeline)) = self.owned.take() else { return };
+        if std::thread::panicking() {
+            self.tell();
+        }
         let _ = rustix::process::kill_process(self.supervisor, Signal::KILL);
         drop(lifeline);
         let _ = child.wait();
@@ -276,75 +294,4 @@ fn program_path() -> Result<PathBuf> {
 
 fn socket_of(name: &str) -> PathBuf {
     Folder::of(name).map(|folder| folder.socket()).unwrap_or_default()
-}
-
-/// Waits until the supervisor listens; it does when all nodes are being started.
-fn connect(folder: &Folder, child: &mut Child) -> Result<UnixStream> {
-    let mut connected = None;
-    wait_until("the lab's supervisor answers", Duration::from_secs(300), || {
-        if let Ok(Some(status)) = child.try_wait() {
-            return Err(fault("the lab's supervisor ended")
-                .fact("status", program::code(status))
-                .fact("said", program::tail(&std::fs::read(folder.log()).unwrap_or_default())));
-        }
-        connected = UnixStream::connect(folder.socket()).ok();
-        Ok(connected.is_some())
-    })?;
-    connected.ok_or_else(|| fault("the lab's supervisor does not answer"))
-}
-
-/// Asks the supervisor of the lab in this folder.
-pub(crate) fn ask(folder: &Folder, request: &Request, deadline: Duration) -> Result<Answer> {
-    let stream = UnixStream::connect(folder.socket()).map_err(|error| fault(format!("the lab {} is gone", folder.name())).cause(&error))?;
-    talk(&stream, request, deadline)
-}
-
-fn talk(mut stream: &UnixStream, request: &Request, deadline: Duration) -> Result<Answer> {
-    let failed = |error: &dyn std::error::Error| fault("the supervisor did not answer").cause(error);
-    stream.set_read_timeout(Some(deadline)).map_err(|error| failed(&error))?;
-    stream.write_all(smolotchi_operator::output::json_line(request).as_bytes()).map_err(|error| failed(&error))?;
-    let mut line = String::new();
-    BufReader::new(stream).read_line(&mut line).map_err(|error| failed(&error))?;
-    match serde_json::from_str(&line).map_err(|error| failed(&error))? {
-        Answer::Failed { message, details } => {
-            let mut fault = fault(message);
-            fault.details = details;
-            Err(fault)
-        }
-        answer => Ok(answer),
-    }
-}
-
-/// Removes what outlives a supervisor. The caller knows that none runs.
-fn sweep(folder: &Folder) -> Result<()> {
-    Group::of_lab(folder.name())?.remove()?;
-    // The kernel lets the mounts of a dead namespace go a moment after its last process.
-    wait_until("the lab's loop devices are free", Duration::from_secs(30), || Ok(loops_under(folder.path()).is_empty()))?;
-    folder.remove()
-}
-
-/// Loop devices whose file is in this folder.
-fn loops_under(folder: &Path) -> Vec<String> {
-    let prefix = format!("{}/", folder.display());
-    std::fs::read_dir("/sys/block")
-        .into_iter()
-        .flatten()
-        .flatten()
-        .filter_map(|entry| std::fs::read_to_string(entry.path().join("loop/backing_file")).ok())
-        .filter(|file| file.starts_with(&prefix))
-        .collect()
-}
-
-/// Waits for a state: asks again and again until `reached` says true, it fails, or the deadline has passed.
-pub fn wait_until(what: &str, deadline: Duration, mut reached: impl FnMut() -> Result<bool>) -> Result<()> {
-    let until = Instant::now() + deadline;
-    let mut pause = Duration::from_millis(2);
-    while !reached()? {
-        if Instant::now() >= until {
-            return Err(fault(format!("waited in vain until {what}")).fact("deadline_s", deadline.as_secs()));
-        }
-        std::thread::sleep(pause);
-        pause = (pause * 2).min(Duration::from_millis(100));
-    }
-    Ok(())
 }

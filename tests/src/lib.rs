@@ -27,6 +27,7 @@ mod host;
 mod image;
 mod invariants;
 mod lab;
+mod link;
 mod node;
 mod program;
 mod protocol;
@@ -34,17 +35,20 @@ mod release;
 mod serve;
 mod snapshot;
 pub mod supervisor;
+mod sweep;
+mod wait;
 
 pub use folder::Folder;
 pub use host::preflight;
 pub use image::Base;
 pub use invariants::{Violation, judge_journal};
-pub use lab::{Bind, Lab, Options, wait_until};
+pub use lab::{Bind, Lab, Options};
 pub use node::Node;
 pub use program::Output;
 pub use protocol::{Disk, NodeState, NodeStatus};
 pub use release::Release;
 pub use snapshot::Snapshot;
+pub use wait::wait_until;
 
 use smolotchi_operator::{Code, Fault};
 

@@ -4,7 +4,7 @@
 use crate::cgroup::Group;
 use crate::folder::Folder;
 use crate::host::PATH;
-use crate::lab::ask;
+use crate::link::ask;
 use crate::program::{self, Input};
 use crate::protocol::{Answer, Request, address};
 use crate::{Disk, NodeState, NodeStatus, Output, fault};

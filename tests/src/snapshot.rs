@@ -32,7 +32,6 @@ const LEFT_OUT: &[(&str, &str)] = &[
     ("/var/lib/dpkg/triggers", "dpkg's own queue"),
     ("/var/lib/systemd/random-seed", "new at each boot"),
     ("/var/lib/systemd/catalog", "rebuilt by systemd"),
-    ("/var/lib/systemd/deb-systemd-helper-enabled", "folders stay, links in it are seen as enabled units"),
     ("/etc/.pwd.lock", "left by any change of users"),
     ("/etc/passwd-", "passwd's own backup"),
     ("/etc/group-", "passwd's own backup"),

@@ -30,6 +30,8 @@ pub(super) struct Machine {
     /// Its systemd-nspawn.
     nspawn: Option<Pid>,
     exit: Option<i32>,
+    /// A power cut failed half-way: its disk is neither the old one nor the cut one.
+    broken: bool,
     group: Group,
     folder: PathBuf,
     console: PathBuf,
@@ -47,6 +49,7 @@ impl Machine {
             init: None,
             nspawn: None,
             exit: None,
+            broken: false,
             group,
             folder: folder.node(index),
             console,
@@ -78,6 +81,9 @@ impl Machine {
 
     /// Starts it. Returns at once; [`Machine::notified`] hears when it is up.
     pub(super) fn boot(&mut self, plan: &Plan) -> Result<()> {
+        if self.broken {
+            return Err(fault(format!("{} is broken: its power cut failed half-way", self.name())));
+        }
         self.group.create()?;
         let console = File::options()
             .create(true)
@@ -138,21 +144,26 @@ impl Machine {
         }
         let Some(nspawn) = self.nspawn else { return Err(fault(format!("{} is off", self.name()))) };
         let after = self.folder.join("disk.cut");
-        self.group.freeze()?;
-        copy_disk(&self.disk_file(), &after)?;
+        if let Err(fault) = self.group.freeze().and_then(|()| copy_disk(&self.disk_file(), &after)) {
+            self.group.thaw()?;
+            return Err(fault);
+        }
+        // A cut that stops half-way must not look like one: the node stays unusable.
+        self.broken = true;
         self.group.kill()?;
         wait_until("the node's processes are gone", Duration::from_secs(30), || {
-            while let Ok(Some((pid, _))) = rustix::process::wait(rustix::process::WaitOptions::NOHANG) {
-                if pid == nspawn {
-                    self.ended(128 + 9);
-                }
+            // This one only: the loop of the supervisor waits for the others.
+            if let Ok(Some(_)) = rustix::process::waitpid(Some(nspawn), rustix::process::WaitOptions::NOHANG) {
+                self.ended(128 + 9);
             }
             Ok(self.nspawn.is_none() && !self.group.populated()?)
         })?;
         // A mount that stayed would write its memory over what the cut left.
         self.unmount()?;
         std::fs::rename(&after, self.disk_file()).map_err(|error| Fault::io("could not put the cut disk in place", &after, &error))?;
-        self.mount_disk()
+        self.mount_disk()?;
+        self.broken = false;
+        Ok(())
     }
 
     /// Why a wait for this node failed.

@@ -139,7 +139,7 @@ impl Supervisor {
     fn reap(&mut self) {
         while let Ok(Some((pid, status))) = rustix::process::wait(rustix::process::WaitOptions::NOHANG) {
             if let Some(machine) = self.machines.iter_mut().find(|machine| machine.is(pid)) {
-                machine.ended(status.exit_status().map_or_else(|| 128 + status.terminating_signal().unwrap_or(0), |code| code));
+                machine.ended(status.exit_status().unwrap_or_else(|| 128 + status.terminating_signal().unwrap_or(0)));
                 if machine.wants_reboot() {
                     if let Err(fault) = machine.boot(&self.plan) {
                         log::fault(&fault);
