@@ -2,6 +2,7 @@
 
 fn main() {
     println!("cargo::rerun-if-env-changed=SMOLOTCHI_VERSION");
-    let version = std::env::var("SMOLOTCHI_VERSION").or_else(|_| std::env::var("CARGO_PKG_VERSION")).unwrap_or_default();
+    let set = std::env::var("SMOLOTCHI_VERSION").ok().filter(|text| !text.is_empty());
+    let version = set.or_else(|| std::env::var("CARGO_PKG_VERSION").ok()).unwrap_or_default();
     println!("cargo::rustc-env=SMOLOTCHI_VERSION={version}");
 }

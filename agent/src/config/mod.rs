@@ -55,7 +55,7 @@ fn merge(fragments: Vec<Fragment>, unknown: Unknown) -> Result<Merged> {
     match (refused.into_iter().next(), unknown) {
         (Some(fault), Unknown::Refuse) => Err(fault),
         (Some(fault), Unknown::Warn) => {
-            let fact = |name| fault.details.get(name).map(|fact| fact.to_string()).unwrap_or_default();
+            let fact = |name| fault.details.get(name).map(|fact| fact.to_string().replace('"', "")).unwrap_or_default();
             log::warning(fault.code, format!("{}, line {}: {} is ignored: {}", fact("file"), fact("line"), fact("key"), fault.message));
             Ok(merged)
         }

@@ -49,6 +49,8 @@ pub(super) fn parse<T: DeserializeOwned>(body: Result<Bytes, BytesRejection>) ->
         status: rejection.status(),
         fault: Fault::new(Code::CoreRequest, "the body can't be read").fact("cause", rejection.body_text()),
     })?;
-    serde_json::from_slice(&body)
-        .map_err(|error| Fault::new(Code::CoreRequest, "the body is not what this call takes").cause(&error).into())
+    // By way of a map: serde also takes an array for a struct.
+    let map: Result<Map<String, Value>, _> = serde_json::from_slice(&body);
+    let value = map.and_then(|map| serde_json::from_value(map.into()));
+    value.map_err(|error| Fault::new(Code::CoreRequest, "the body is not what this call takes").cause(&error).into())
 }

@@ -55,8 +55,10 @@ fn open(database: &Path, state: &Path) -> Result<Store> {
     }
 }
 
+/// Nothing but what a first start that lost its power may have left half-made.
 fn is_empty(folder: &Path) -> bool {
-    std::fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_none())
+    let half_made = |name: &std::ffi::OsStr| name.as_encoded_bytes().starts_with(b".smolotchi.db.");
+    std::fs::read_dir(folder).is_ok_and(|mut entries| entries.all(|entry| entry.is_ok_and(|entry| half_made(&entry.file_name()))))
 }
 
 async fn turn(paths: &Paths, socket: Option<&Path>, settings: config::Settings, owner: Owner<Store>) -> Result<()> {
@@ -79,9 +81,10 @@ async fn turn(paths: &Paths, socket: Option<&Path>, settings: config::Settings, 
     });
     note(&core, "core.started", json!({ "version": VERSION, "schema": schema, "boot_id": clock::boot_id() })).await;
 
+    // The first turn comes before the first answer: until then health would say that the loop stands still.
+    pulse.turn(&notify).await?;
     let (stop, stopped) = watch::channel(false);
     let calls = tokio::spawn(serve(listener, api::router(core.clone()), stopped));
-    pulse.turn(&notify).await?;
     notify.ready(&format!("version {VERSION}, schema {schema}"));
     log::notice(format!("core {VERSION} is ready, schema {schema}"));
     #[cfg(feature = "demo-crash")]

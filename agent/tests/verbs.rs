@@ -1,0 +1,225 @@
+//! What an operator meets at the command line: exit code, standard output and standard error together.
+
+mod node;
+
+use node::{Node, need_root};
+use serde_json::json;
+
+/// Verbs on a node where nothing runs: (arguments, exit code, standard output, standard error).
+const ALONE: &[(&[&str], i32, &str, &str)] = &[
+    (
+        &["health"],
+        30,
+        "",
+        "error: [core.unreachable] core can't be reached; cause: No such file or directory (os error 2); socket: ROOT/run/smolotchi/core.sock\n\
+         hint: start it: systemctl start smolotchi-core.service; then see: journalctl -u smolotchi-core\n",
+    ),
+    (
+        &["status", "--format", "json"],
+        30,
+        "",
+        "{\"error\":{\"code\":\"core.unreachable\",\"details\":{\"cause\":\"No such file or directory (os error 2)\",\"socket\":\"ROOT/run/smolotchi/core.sock\"},\"hint\":\"start it: systemctl start smolotchi-core.service; then see: journalctl -u smolotchi-core\",\"message\":\"core can't be reached\"}}\n",
+    ),
+    (
+        &["web"],
+        30,
+        "",
+        "error: [web.no-socket] systemd handed in no socket\nhint: start it through its socket: systemctl start smolotchi-web.socket\n",
+    ),
+    (
+        &["web", "--listen", "0.0.0.0:0"],
+        2,
+        "",
+        "error: [cli.usage] only loopback addresses may be listened at by hand; address: 0.0.0.0:0\nhint: who may reach the page is set in smolotchi-web.socket\n",
+    ),
+    (
+        &["config", "check", "--file", "/nonexistent"],
+        10,
+        "",
+        "error: [io.failed] could not read a configuration file; cause: No such file or directory (os error 2); path: /nonexistent\n\
+         hint: check the disk (df -h, df -i, dmesg) and the permissions of the path\n",
+    ),
+    (
+        &["maint", "postinst", "frobnicate"],
+        2,
+        "",
+        "error: [cli.usage] postinst was called in a way that Debian Policy doesn't know; given: frobnicate\nhint: smolotchi maint postinst configure [OLD-VERSION]\n",
+    ),
+    (&["maint", "postinst", "triggered", "x"], 0, "", ""),
+    (
+        &["events", "list", "--limit", "0"],
+        2,
+        "",
+        "error: invalid value '0' for '--limit <N>': 0 is not in 1..=1000\n\nFor more information, try '--help'.\n",
+    ),
+];
+
+#[test]
+fn verbs_on_a_node_where_nothing_runs() {
+    let node = Node::new();
+    for (args, code, stdout, stderr) in ALONE {
+        let ran = node.run(args);
+        assert_eq!((ran.code, ran.stdout.as_str(), ran.stderr.as_str()), (*code, *stdout, *stderr), "{args:?}");
+    }
+    for args in [&["events", "list"][..], &["prune"], &["events", "append", "a.b", "c"]] {
+        let ran = node.run(args);
+        assert_eq!((ran.code, ran.stdout.as_str()), (30, ""), "{args:?}: {ran:?}");
+    }
+}
+
+#[test]
+fn every_verb_teaches() {
+    let node = Node::new();
+    let verbs = [
+        "status",
+        "health",
+        "events list",
+        "events append",
+        "db info",
+        "db check",
+        "db migrate",
+        "config show",
+        "config check",
+        "prune",
+        "core",
+        "web",
+    ];
+    for verb in verbs {
+        let args: Vec<_> = verb.split(' ').chain(["--help"]).collect();
+        let ran = node.run(&args).ok();
+        assert!(ran.stdout.contains("Usage: smolotchi") && !ran.stdout.contains("--root"), "{verb}: {}", ran.stdout);
+    }
+    let ran = node.run(&["--version"]).ok();
+    assert_eq!(ran.stdout, format!("smolotchi {}\n", option_env!("SMOLOTCHI_VERSION").unwrap_or(env!("CARGO_PKG_VERSION"))));
+    assert_eq!(node.run(&["frobnicate"]).code, 2);
+}
+
+#[test]
+fn configuration_is_shown_with_its_origin_and_refused_with_its_line() {
+    let node = Node::new();
+    node.put("usr/lib/smolotchi/config.d/00-defaults.toml", include_str!("../defaults.toml"));
+    node.put("etc/smolotchi/config.d/50-local.toml", "[retention]\nmax_events = 7\n");
+    let shown = node.run(&["config", "show"]).ok();
+    assert_eq!(
+        shown.stdout,
+        "core.min_free_mib       16  ROOT/usr/lib/smolotchi/config.d/00-defaults.toml:6\n\
+         retention.max_events    7   ROOT/etc/smolotchi/config.d/50-local.toml:2\n\
+         retention.max_age_days  90  ROOT/usr/lib/smolotchi/config.d/00-defaults.toml:12\n\
+         web.hosts               []  ROOT/usr/lib/smolotchi/config.d/00-defaults.toml:17\n\
+         web.refresh_seconds     0   ROOT/usr/lib/smolotchi/config.d/00-defaults.toml:19\n"
+    );
+    node.run(&["config", "check"]).ok();
+    let bad = node.put("bad.toml", "[retention]\n\nmax_age_days = \"a year\"\n");
+    let ran = node.run(&["config", "check", "--file", bad.to_str().unwrap()]);
+    assert_eq!((ran.code, ran.stdout.as_str()), (20, ""));
+    assert_eq!(
+        ran.stderr,
+        "error: [config.invalid] a setting has a value that it can't have; expected: a whole number from 0 to 36500; file: ROOT/bad.toml; \
+         given: the text \"a year\"; key: retention.max_age_days; line: 3\nhint: see: smolotchi config show\n"
+    );
+    node.put("etc/smolotchi/config.d/60-typo.toml", "[retention]\nmax_evnets = 7\n");
+    let ran = node.run(&["--format", "json", "config", "check"]);
+    assert_eq!((ran.code, ran.fault()["code"].as_str(), &ran.fault()["details"]["line"]), (20, Some("config.unknown-key"), &json!(2)));
+}
+
+#[test]
+fn events_go_in_and_come_out() {
+    let node = Node::new();
+    let _core = node.core();
+    assert_eq!(node.run(&["events", "append", "door.opened", "front door"]).ok().stdout, "appended 1, last id 2\n");
+    let ran = node
+        .run_with_input(
+            &["events", "append"],
+            "{\"topic\":\"a.b\",\"body\":{\"x\":[1]},\"severity\":\"warning\"}\n\n{\"topic\":\"c\",\"body\":null}",
+        )
+        .ok();
+    assert_eq!(ran.stdout, "appended 2, last id 4\n");
+    let events = node.run(&["events", "list", "--limit", "3", "--format", "json"]).ok().json();
+    let seen: Vec<_> = events["events"].as_array().unwrap().iter().map(|event| (&event["topic"], &event["body"])).collect();
+    assert_eq!(seen, [(&json!("c"), &json!(null)), (&json!("a.b"), &json!({"x": [1]})), (&json!("door.opened"), &json!("front door"))]);
+    assert_eq!(events["events"][1]["severity"], "warning");
+    let status = node.run(&["status", "--format", "json"]).ok().json();
+    assert_eq!((&status["events"]["total"], &status["health"]["verdict"]), (&json!(4), &json!("healthy")));
+    assert_eq!(node.run(&["health"]).ok().stderr, "");
+}
+
+#[test]
+fn many_lines_become_few_commits_and_a_bad_one_says_how_far_it_went() {
+    let node = Node::new();
+    let _core = node.core();
+    let mut lines = "{\"topic\":\"t\",\"body\":1}\n".repeat(2500);
+    let ran = node.run_with_input(&["--format", "json", "events", "append"], &lines).ok();
+    assert_eq!(ran.json(), json!({"appended": 2500, "last_id": 2501}));
+    lines.push_str("not json\n");
+    let ran = node.run_with_input(&["--format", "json", "events", "append"], &lines);
+    let fault = ran.fault();
+    assert_eq!(
+        (ran.code, &fault["code"], &fault["details"]["line"], &fault["details"]["appended"]),
+        (20, &json!("store.invalid-event"), &json!(2501), &json!(2000))
+    );
+    let status = node.run(&["status", "--format", "json"]).ok().json();
+    assert_eq!(status["events"]["total"], 1 + 2500 + 2000);
+}
+
+#[test]
+fn prune_applies_the_configured_policy() {
+    let node = Node::new();
+    let _core = node.core();
+    node.put("etc/smolotchi/config.d/50-local.toml", "[retention]\nmax_events = 3\nmax_age_days = 0\n");
+    node.run_with_input(&["events", "append"], &"{\"topic\":\"t\",\"body\":1}\n".repeat(9)).ok();
+    assert_eq!(node.run(&["prune", "--dry-run"]).ok().stdout, "would remove 7 events, 3 stay (policy: 3 events, any number of days)\n");
+    assert_eq!(node.run(&["prune"]).ok().stdout, "removed 7 events, 3 stay (policy: 3 events, any number of days)\n");
+    assert_eq!(node.run(&["prune"]).ok().stdout, "removed 0 events, 3 stay (policy: 3 events, any number of days)\n");
+}
+
+#[test]
+fn an_unhealthy_core_is_exit_10_with_the_failed_check() {
+    let node = Node::new();
+    node.put("etc/smolotchi/config.d/50-local.toml", "[core]\nmin_free_mib = 1048576\n");
+    let core = node.core();
+    let ran = node.run(&["--format", "json", "health"]);
+    assert_eq!((ran.code, ran.json()["verdict"].as_str()), (10, Some("unhealthy")));
+    assert_eq!((&ran.fault()["code"], &ran.fault()["details"]["failed"]), (&json!("health.unhealthy"), &json!("disk")));
+    node.put("etc/smolotchi/config.d/50-local.toml", "");
+    core.signal(rustix::process::Signal::HUP);
+    core.wait_for_line("was read again");
+    node.run(&["health"]).ok();
+}
+
+#[test]
+fn the_database_is_looked_at_while_core_runs_but_not_migrated() {
+    let node = Node::new();
+    let core = node.core();
+    let info = node.run_as_service(&["--format", "json", "db", "info"]).ok().json();
+    assert_eq!(info["current"], info["own"]);
+    node.run_as_service(&["db", "check", "--full"]).ok();
+    let ran = node.run_as_service(&["--format", "json", "db", "migrate"]);
+    assert_eq!((ran.code, ran.fault()["code"].as_str()), (10, Some("store.busy")));
+    core.stop();
+    node.run_as_service(&["db", "migrate"]).ok();
+}
+
+#[test]
+fn root_never_opens_the_database() {
+    need_root();
+    let node = Node::new();
+    for args in
+        [&["core"][..], &["maint", "migrate", "--create"], &["maint", "snapshot", "--to", "/x"], &["maint", "restore", "--from", "/x"]]
+    {
+        let ran = node.run(&[&["--format", "json"], args].concat());
+        assert_eq!((ran.code, ran.fault()["code"].as_str()), (2, Some("store.wrong-user")), "{args:?}");
+    }
+    node.run_as_service(&["maint", "migrate", "--create"]).ok();
+    // As root, these go on as the owner of the state folder, who may open it.
+    node.run(&["db", "info"]).ok();
+    node.run(&["db", "check"]).ok();
+    node.run(&["db", "migrate"]).ok();
+    use std::os::unix::fs::MetadataExt;
+    for entry in std::fs::read_dir(node.path("var/lib/smolotchi")).unwrap() {
+        let entry = entry.unwrap();
+        assert_eq!(entry.metadata().unwrap().uid(), node::SERVICE, "{entry:?}");
+    }
+    std::os::unix::fs::chown(node.path("var/lib/smolotchi"), Some(0), Some(0)).unwrap();
+    let ran = node.run(&["--format", "json", "db", "info"]);
+    assert_eq!((ran.code, ran.fault()["code"].as_str()), (2, Some("store.wrong-user")));
+}
