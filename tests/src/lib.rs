@@ -34,6 +34,7 @@ mod protocol;
 mod release;
 mod serve;
 mod snapshot;
+pub mod story;
 pub mod supervisor;
 mod sweep;
 mod wait;

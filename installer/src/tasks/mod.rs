@@ -67,6 +67,10 @@ fn run(context: &Context<'_>, writer: &mut Writer, evidence: &mut Vec<String>) -
         match forward(context, writer)? {
             Forward::Healthy => return Ok((Verdict::Committed, format!("{} is healthy", context.change.plan.to))),
             Forward::Nothing(reason) => return Ok((Verdict::Abandoned, reason)),
+            // Removed by the operator while it was watched: that is no failure of the version, and it must not come back.
+            Forward::Sick(_) if context.change.plan.from.is_some() && context.agent()?.is_none() => {
+                return Ok((Verdict::Abandoned, "smolotchi was removed meanwhile".to_owned()));
+            }
             Forward::Sick(reason) => {
                 log::notice(format!("going back from {}: {reason}", context.change.plan.to));
                 writer.record(Event::Undoing { reason })?;
