@@ -46,16 +46,13 @@ impl Group {
     /// Makes it, empty of what an earlier boot left.
     pub(crate) fn create(&self) -> Result<()> {
         self.remove()?;
-        std::fs::create_dir_all(&self.path).map_err(|error| Fault::io("could not make a control group", &self.path, &error))
+        let folder = self.of_commands();
+        std::fs::create_dir_all(&folder).map_err(|error| Fault::io("could not make a control group", &folder, &error))
     }
 
-    /// The group that commands join: the one of the node's own init, so that they see themselves inside the node.
-    pub(crate) fn of_init(&self) -> PathBuf {
-        ["payload/init.scope", "init.scope", "payload"]
-            .iter()
-            .map(|name| self.path.join(name))
-            .find(|folder| folder.exists())
-            .unwrap_or_else(|| self.path.clone())
+    /// The group that commands from outside enter first, beside those of nspawn and the node's own.
+    pub(crate) fn of_commands(&self) -> PathBuf {
+        self.path.join("commands")
     }
 
     /// Stops every process in it where it stands, and waits until all stand.

@@ -75,7 +75,11 @@ impl Lab {
         let folder = Folder::of(name)?;
         let none = |error: &std::io::Error| {
             let running: Vec<String> = Folder::all().into_iter().filter(|other| UnixStream::connect(socket_of(other)).is_ok()).collect();
-            fault(format!("no lab named {name} is running")).fact("running", running.join(", ")).cause(error).hint("smolotchi-lab up 1")
+            let none = fault(format!("no lab named {name} is running"));
+            match running.first() {
+                Some(other) => none.fact("running", running.join(", ")).hint(format!("name one that runs: --name {other}")),
+                None => none.cause(error).hint("start one: smolotchi-lab up 1"),
+            }
         };
         let stream = UnixStream::connect(folder.socket()).map_err(|error| none(&error))?;
         Self::attach(folder, &stream)

@@ -20,6 +20,11 @@ const DEADLINE: Duration = Duration::from_secs(180);
 /// What fills a full disk.
 pub(crate) const BALLAST: &str = "/var/lib/.lab-ballast";
 
+const JOIN: &str = "echo 0 >\"$1/cgroup.procs\" && shift && exec \"$@\"";
+
+/// The cgroup namespace comes last: from inside it the way to another group is barred on hosts that delegate strictly.
+const BELONG: &str = "echo 0 2>/dev/null >/sys/fs/cgroup/init.scope/cgroup.procs; exec nsenter -t 1 -C -- \"$@\"";
+
 /// A node of a running lab.
 #[derive(Debug, Clone)]
 pub struct Node {
@@ -64,13 +69,16 @@ impl Node {
         let Some(init) = status.init else {
             return Err(fault(format!("{} is {}", self.name(), status.state.as_str())).hint("start it with: smolotchi-lab boot"));
         };
-        let group = Group::of_lab(self.folder.name())?.node(self.index).of_init();
+        let group = Group::of_lab(self.folder.name())?.node(self.index).of_commands();
         let mut command = Command::new("sh");
-        // In the group first: a command that isn't in it would go on running while the node is frozen for a power cut.
-        command.args(["-c", "echo 0 >\"$1/cgroup.procs\" && shift && exec \"$@\"", "sh"]).arg(group);
+        // In the node's group first: a command that isn't in it would go on running while the node is frozen for a power cut.
+        command.args(["-c", JOIN, "sh"]).arg(group);
         // Twice, because the node's init has a number that only the supervisor's own /proc knows.
         command.args(["nsenter", "-t", &self.supervisor.as_raw_nonzero().to_string(), "-m", "-p", "--"]);
-        command.args(["nsenter", "-t", &init.to_string(), "-m", "-u", "-i", "-p", "-C", "-n", "-r", "-w", "--"]).args(words);
+        command.args(["nsenter", "-t", &init.to_string(), "-m", "-u", "-i", "-p", "-n", "-r", "-w", "--"]);
+        // The command itself belongs to the node's init; the two above must not: they have no number inside, and systemctl
+        // stumbles over processes without one.
+        command.args(["sh", "-c", BELONG, "sh"]).args(words);
         command.env_clear().envs([("PATH", PATH), ("HOME", "/root"), ("USER", "root"), ("LOGNAME", "root"), ("SHELL", "/bin/bash")]);
         command.envs([("LANG", "C.UTF-8"), ("TERM", "dumb"), ("DEBIAN_FRONTEND", "noninteractive")]).current_dir("/");
         Ok(command)

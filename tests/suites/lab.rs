@@ -53,6 +53,8 @@ fn bookworm_nodes_obey() -> Result<()> {
     assert_eq!(node.sh("kill -9 $$")?.status, 137);
     assert_eq!(node.run_ok(&["false"]).unwrap_err().code, Code::LabFailed);
     assert!(!node.run_ok(&["env"])?.contains("CARGO"), "the host's environment leaks in");
+    assert!(node.run_ok(&["cat", "/proc/self/cgroup"])?.contains("0::/init.scope\n"));
+    assert_eq!(node.run(&["systemctl", "status", "--no-pager"])?.stderr, "");
     let late = node.run_within(&["sh", "-c", "echo begun; sleep 4321"], Duration::from_secs(1)).unwrap_err();
     assert_eq!(late.details["stdout"], "begun");
     assert!(!node.run(&["pgrep", "-f", "sleep 4321"])?.ok(), "a late command lives on");
