@@ -1,5 +1,7 @@
 //! The page as a browser meets it, with core up and down.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may fail")]
+
 mod node;
 
 use node::{DEADLINE, Node, Service};

@@ -7,6 +7,7 @@ use crate::installs::{Course, Install};
 use crate::release::VERSION;
 use crate::wire::{Check, Event, Verdict};
 use maud::{DOCTYPE, Markup, html};
+use serde_json::Value;
 use smolotchi_operator::Fault;
 use smolotchi_store::Severity;
 
@@ -64,10 +65,8 @@ fn answer(core: &CoreView) -> Markup {
                 ul { @for check in core.health.checks.iter().filter(|check| !check.ok) { li { strong { (check.name) } ": " (check.detail) } } }
             }
             dl {
-                div { dt { "Running for" } dd { (clock::span(status.uptime_s)) } }
-                div { dt { "Since" } dd { (time(&status.started_at)) } }
-                div { dt { "Version" } dd { (status.version) } }
-                div { dt { "Schema" } dd { (status.schema) } }
+                div { dt { "Running for" } dd { (clock::span(status.uptime_s)) } dd.soft { "since " (time(&status.started_at)) } }
+                div { dt { "Version" } dd { (status.version) } dd.soft { "schema " (status.schema) } }
                 div { dt { "Events" } dd { (status.events.total) } }
                 div { dt { "Database" } dd { (size(status.database.bytes)) } }
             }
@@ -81,7 +80,7 @@ fn no_core(fault: &Fault) -> Markup {
             h1 { "The agent doesn't answer" }
             p { "This page runs, but core, the service behind it, can't be asked. Nothing is known about the machine's health. During an upgrade this lasts for some seconds." }
             p { code { (fault.to_string()) } }
-            p { (fault.hint) }
+            p { strong { "What to do: " } (fault.hint) }
         }
     }
 }
@@ -90,8 +89,8 @@ fn upgrades(install: &Install) -> Markup {
     let course = install.course();
     let class = match course {
         Course::Quiet => "quiet",
-        Course::UnderWay => "busy",
-        Course::RolledBack | Course::Stuck => "ill",
+        Course::UnderWay | Course::RolledBack => "busy",
+        Course::Stuck => "ill",
     };
     let list = |versions: Vec<&str>| versions.join(", ");
     html! {
@@ -149,7 +148,7 @@ fn events(events: &[Event]) -> Markup {
                             @if severity >= Severity::Warning { span.mark { (severity.as_str()) } }
                             (time(&event.at))
                         }
-                        p.body { (shortened(&words(&event.body))) }
+                        p.body { (shortened(&body(&event.body))) }
                     }
                 }
             }
@@ -161,6 +160,15 @@ fn events(events: &[Event]) -> Markup {
 fn time(rfc3339: &str) -> Markup {
     let shown = rfc3339.trim_end_matches('Z').replacen('T', " ", 1);
     html! { time datetime=(rfc3339) { (shown) " UTC" } }
+}
+
+/// A body for people: an object as its pairs, everything else as at the command line.
+fn body(value: &Value) -> String {
+    let pair = |(name, value): (&String, &Value)| format!("{}: {}", words(&Value::from(name.as_str())), words(value));
+    match value {
+        Value::Object(pairs) => pairs.iter().map(pair).collect::<Vec<_>>().join(", "),
+        other => words(other),
+    }
 }
 
 fn shortened(text: &str) -> String {
