@@ -17,7 +17,9 @@ pub(crate) struct Install {
     pub(crate) installed: Option<String>,
     /// `idle`, or the state of the open change.
     pub(crate) state: Option<String>,
-    /// The last change.
+    /// The change that is being carried out.
+    pub(crate) open_change: Option<String>,
+    /// The last change that has ended.
     pub(crate) last_change: Option<Change>,
     /// Versions that failed on this machine.
     pub(crate) blocked: Vec<Blocked>,
@@ -89,27 +91,39 @@ impl Install {
     /// How upgrades stand.
     pub(crate) fn course(&self) -> Course {
         let verdict = self.last_change.as_ref().and_then(|change| change.verdict.as_deref()).unwrap_or_default();
-        match (self.state.as_deref().unwrap_or_default(), verdict) {
-            ("planned" | "saved" | "packages" | "watching" | "undoing", _) => Course::UnderWay,
-            ("stuck", _) | (_, "stuck") => Course::Stuck,
-            ("rolled-back", _) | (_, "rolled-back") => Course::RolledBack,
-            _ => Course::Quiet,
+        match (self.state.as_deref().unwrap_or("idle"), verdict) {
+            ("idle", "rolled-back") => Course::RolledBack,
+            ("idle", "operator-needed") | ("stuck", _) => Course::Stuck,
+            ("idle", _) => Course::Quiet,
+            _ => Course::UnderWay,
         }
     }
 
     /// One sentence about it; `None` when nothing was ever changed.
     pub(crate) fn sentence(&self) -> Option<String> {
-        let change = self.last_change.as_ref()?;
         let or = |text: &Option<String>, other: &str| text.clone().unwrap_or_else(|| other.to_owned());
+        if self.course() == Course::UnderWay {
+            return Some(format!(
+                "Change {} is being carried out ({})",
+                or(&self.open_change, "without a name"),
+                or(&self.state, "unknown state")
+            ));
+        }
+        let change = self.last_change.as_ref()?;
         let kind = or(&change.kind, "change");
-        let (from, to) = (or(&change.from, "none"), or(&change.to, "none"));
+        let (from, to) = (or(&change.from, "nothing"), or(&change.to, "nothing"));
         let why = change.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
         Some(match self.course() {
-            Course::UnderWay => format!("A change is under way: {kind} from {from} to {to} ({})", or(&self.state, "unknown state")),
             Course::RolledBack => format!("The {kind} from {from} to {to} was taken back{why}"),
-            Course::Stuck => format!("The {kind} from {from} to {to} is stuck and needs an operator{why}"),
-            Course::Quiet => format!("Last change: {kind} from {from} to {to}, {}", or(&change.verdict, "no verdict")),
+            Course::Stuck => format!("The {kind} from {from} to {to} needs an operator{why}"),
+            Course::UnderWay | Course::Quiet => format!("Last change: {kind} from {from} to {to}, {}", or(&change.verdict, "no verdict")),
         })
+    }
+
+    /// When the change ended that the sentence is about.
+    pub(crate) fn ended_at(&self) -> Option<&str> {
+        let change = self.last_change.as_ref().filter(|_| self.course() != Course::UnderWay)?;
+        change.at.as_deref()
     }
 }
 
@@ -138,7 +152,9 @@ mod tests {
         let cases = [
             (r#"{}"#, Course::Quiet),
             (r#"{"state":"idle","last_change":{"verdict":"committed"},"more":1}"#, Course::Quiet),
-            (r#"{"state":"watching","last_change":{"verdict":null}}"#, Course::UnderWay),
+            (r#"{"state":"watching","open_change":"c","last_change":{"verdict":"rolled-back"}}"#, Course::UnderWay),
+            (r#"{"state":"some-new-word","open_change":"c"}"#, Course::UnderWay),
+            (r#"{"state":"idle","last_change":{"verdict":"operator-needed"}}"#, Course::Stuck),
             (r#"{"state":"idle","last_change":{"verdict":"rolled-back"}}"#, Course::RolledBack),
             (r#"{"state":"stuck"}"#, Course::Stuck),
         ];

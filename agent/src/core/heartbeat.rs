@@ -3,6 +3,8 @@
 use crate::clock;
 use serde::{Deserialize, Serialize};
 use smolotchi_operator::{Fault, Result};
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 /// What the file holds.
@@ -31,6 +33,8 @@ impl Heartbeat {
         let staged: PathBuf = path.with_extension("staging");
         let write = || {
             std::fs::write(&staged, serde_json::to_vec(self)?)?;
+            // Everybody may read it, whatever the service's umask.
+            std::fs::set_permissions(&staged, Permissions::from_mode(0o644))?;
             std::fs::rename(&staged, path)
         };
         write().map_err(|error: std::io::Error| Fault::io("could not write the heartbeat", path, &error))

@@ -97,12 +97,12 @@ fn upgrades(install: &Install) -> Markup {
         section.upgrades.(class) {
             h2 { @match course {
                 Course::Quiet => "Upgrades",
-                Course::UnderWay => "An upgrade is going on",
-                Course::RolledBack => "The last upgrade was taken back",
-                Course::Stuck => "An upgrade needs an operator",
+                Course::UnderWay => "A change is going on",
+                Course::RolledBack => "The last change was taken back",
+                Course::Stuck => "An operator is needed",
             } }
             @match install.sentence() {
-                Some(sentence) => p { (sentence) "." @if let Some(at) = install.last_change.as_ref().and_then(|change| change.at.as_deref()) { " " (time(at)) } },
+                Some(sentence) => p { (sentence) "." @if let Some(at) = install.ended_at() { " " (time(at)) } },
                 None => p { "Nothing was changed yet." },
             }
             dl {
@@ -227,6 +227,6 @@ mod tests {
         )
         .unwrap();
         let text = page(&view).into_string();
-        assert!(text.contains("The last upgrade was taken back") && text.contains("core crashed") && text.contains("is blocked"), "{text}");
+        assert!(text.contains("The last change was taken back") && text.contains("core crashed") && text.contains("is blocked"), "{text}");
     }
 }
