@@ -1,7 +1,7 @@
 //! Core's API: who may ask what, and what is answered. Every call goes to the state's thread; nothing is kept here.
 
-use super::Core;
 use super::refuse::{Refusal, parse};
+use super::{Core, retention};
 use crate::clock;
 use crate::serve::Caller;
 use crate::wire::{self, MAX_BODY, MAX_EVENTS};
@@ -29,7 +29,7 @@ pub(super) fn router(core: Arc<Core>) -> Router {
         .route("/v1/health", get(health))
         .route("/v1/events", get(events).post(append))
         .route("/v1/prove", post(prove))
-        .route("/v1/retention", post(retention))
+        .route("/v1/retention", post(retain))
         .fallback(async || Refusal::no_such_call())
         .method_not_allowed_fallback(async || Refusal::no_such_call())
         .layer(DefaultBodyLimit::max(MAX_BODY))
@@ -102,10 +102,13 @@ async fn prove(State(core): State<Arc<Core>>) -> Answer<wire::Proved> {
     Ok(Json(wire::Proved { committed: true, schema: proof.schema, micros: proof.micros }))
 }
 
-async fn retention(State(core): State<Arc<Core>>, body: Result<Bytes, axum::extract::rejection::BytesRejection>) -> Answer<wire::Retained> {
+async fn retain(State(core): State<Arc<Core>>, body: Result<Bytes, axum::extract::rejection::BytesRejection>) -> Answer<wire::Retained> {
     let wire::Retention { max_events, max_age_days, dry_run } = parse(body)?;
     let policy = RetentionPolicy { max_events, max_age_days };
-    let retained = core.store(move |store| store.retain(&policy, clock::now_ms(), dry_run)).await?;
+    let retained = match dry_run {
+        true => core.store(move |store| store.retain(&policy, clock::now_ms(), true)).await?,
+        false => retention::apply(&core.owner, policy, retention::STEP).await?,
+    };
     Ok(Json(wire::Retained { deleted: retained.deleted, kept: retained.kept }))
 }
 

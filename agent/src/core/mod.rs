@@ -12,6 +12,7 @@ mod listen;
 pub(crate) mod owner;
 mod pulse;
 mod refuse;
+mod retention;
 mod run;
 
 pub(crate) use run::run;
