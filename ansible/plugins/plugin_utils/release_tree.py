@@ -199,9 +199,9 @@ def manifest(tree, channel, version, keys, accept_expired):
         expires = str(document.get("expires_at", ""))
         now = datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
         # Both are UTC in one spelling, so that text compares as time does.
-        if not re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", expires):
+        if not re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z", expires):
             raise not_understood(name, "expires_at is %r" % expires)
-        if expires <= now and not accept_expired:
+        if expires[:19] <= now[:19] and not accept_expired:
             raise Refused("release.channel-expired", "the channel has expired",
                           "refresh the copy, or accept it knowingly with smolotchi_accept_expired", channel=wanted, expired_at=expires)
         version, digest = str(document.get("version")), document.get("manifest_sha256")
