@@ -37,7 +37,7 @@ impl Account {
         // Without /proc (a chroot) the name can't be asked for.
         let program = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("/usr/bin/smolotchi"));
         let mut command = Command::new(program);
-        command.uid(self.uid).gid(self.gid).current_dir("/");
+        command.uid(self.uid).gid(self.gid);
         command
     }
 }

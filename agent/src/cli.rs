@@ -1,9 +1,11 @@
 //! The command line: what can be asked, and how `--help` teaches it. No behaviour lives here.
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use smolotchi_operator::Format;
+use smolotchi_operator::output::finish;
+use smolotchi_operator::{Code, Exit, Fault, Format};
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 /// Offline-first agent for small Debian machines.
 ///
@@ -31,6 +33,20 @@ pub(crate) struct Cli {
     pub(crate) root: Option<PathBuf>,
     #[command(subcommand)]
     pub(crate) verb: Verb,
+}
+
+/// Ends a command line that can't be read: help and version on standard output, mistakes (exit 2) on standard error, in
+/// JSON if that was asked for.
+pub(crate) fn refuse(error: &clap::Error) -> ExitCode {
+    let args: Vec<_> = std::env::args_os().collect();
+    let json = args.iter().any(|arg| arg == "--format=json") || args.windows(2).any(|pair| pair[0] == "--format" && pair[1] == "json");
+    if error.use_stderr() && json {
+        let text = error.to_string();
+        let first = text.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned();
+        return finish(Format::Json, Err(Fault::new(Code::Usage, first)));
+    }
+    let _ = error.print();
+    if error.use_stderr() { Exit::Usage.into() } else { Exit::Success.into() }
 }
 
 /// When to colour the output.

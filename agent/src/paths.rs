@@ -11,7 +11,8 @@ pub(crate) struct Paths {
 impl Paths {
     /// The paths of a node (`None`), or the same below another root.
     pub(crate) fn new(root: Option<&Path>) -> Self {
-        Paths { root: root.unwrap_or(Path::new("/")).to_owned() }
+        let root = root.unwrap_or(Path::new("/"));
+        Paths { root: std::path::absolute(root).unwrap_or_else(|_| root.to_owned()) }
     }
 
     fn at(&self, path: &str) -> PathBuf {

@@ -8,15 +8,17 @@ use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use smolotchi_operator::{Code, log};
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-/// The most callers at once; more wait in the kernel's queue.
-const MAX_CALLERS: usize = 32;
+/// The most calls at once of one user; over TCP, of everybody together. More are hung up on: one user's idle connections
+/// must not keep another's out.
+const MAX_CALLS: usize = 16;
 /// How long a caller may take to say what it wants.
 const HEADER_TIME: Duration = Duration::from_secs(10);
 /// How long one connection may take in all.
@@ -34,32 +36,59 @@ pub(crate) enum Listener {
 }
 
 /// Who calls: the uid from the kernel (SO_PEERCRED); `None` over TCP.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Caller(pub(crate) Option<u32>);
+
+/// How many calls each user has under way.
+#[derive(Debug, Default)]
+struct Room(Mutex<HashMap<Caller, usize>>);
+
+/// A place for one call; given back when dropped.
+struct Place(Arc<Room>, Caller);
+
+impl Room {
+    fn enter(self: &Arc<Self>, caller: Caller) -> Option<Place> {
+        let mut calls = self.0.lock().ok()?;
+        let count = calls.entry(caller).or_default();
+        (*count < MAX_CALLS).then(|| {
+            *count += 1;
+            Place(self.clone(), caller)
+        })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if let Ok(mut calls) = self.0.0.lock() {
+            if let Some(count) = calls.get_mut(&self.1) {
+                *count -= 1;
+                if *count == 0 {
+                    calls.remove(&self.1);
+                }
+            }
+        }
+    }
+}
 
 /// Serves until `stop` is true, then finishes the answers under way.
 pub(crate) async fn serve(listener: Listener, router: Router, mut stop: watch::Receiver<bool>) {
-    let room = Arc::new(Semaphore::new(MAX_CALLERS));
+    let room = Arc::<Room>::default();
     let mut calls = JoinSet::new();
     loop {
         while calls.try_join_next().is_some() {}
-        let Ok(place) = (tokio::select! {
-            place = room.clone().acquire_owned() => place,
-            _ = stop.wait_for(|stop| *stop) => break,
-        }) else {
-            break;
-        };
         let accepted = tokio::select! {
             accepted = accept(&listener, &router, stop.clone()) => accepted,
             _ = stop.wait_for(|stop| *stop) => break,
         };
         match accepted {
-            Ok(call) => {
-                calls.spawn(async move {
-                    // A caller that is too slow or goes away is its own business.
-                    let _ = tokio::time::timeout(CALL_TIME, call).await;
-                    drop(place);
-                });
+            Ok((caller, call)) => {
+                if let Some(place) = room.enter(caller) {
+                    calls.spawn(async move {
+                        // A caller that is too slow or goes away is its own business.
+                        let _ = tokio::time::timeout(CALL_TIME, call).await;
+                        drop(place);
+                    });
+                }
             }
             Err(error) => {
                 log::warning(Code::Io, format!("could not accept a connection: {error}"));
@@ -72,16 +101,16 @@ pub(crate) async fn serve(listener: Listener, router: Router, mut stop: watch::R
 
 type Call = std::pin::Pin<Box<dyn Future<Output = ()> + Send>>;
 
-async fn accept(listener: &Listener, router: &Router, stop: watch::Receiver<bool>) -> std::io::Result<Call> {
+async fn accept(listener: &Listener, router: &Router, stop: watch::Receiver<bool>) -> std::io::Result<(Caller, Call)> {
     Ok(match listener {
         Listener::Unix(listener) => {
             let (stream, _) = listener.accept().await?;
             let caller = Caller(stream.peer_cred().ok().map(|cred| cred.uid()));
-            Box::pin(answer(stream, router.clone().layer(Extension(caller)), stop))
+            (caller, Box::pin(answer(stream, router.clone().layer(Extension(caller)), stop)))
         }
         Listener::Tcp(listener) => {
             let (stream, _) = listener.accept().await?;
-            Box::pin(answer(stream, router.clone(), stop))
+            (Caller(None), Box::pin(answer(stream, router.clone(), stop)))
         }
     })
 }

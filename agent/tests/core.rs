@@ -8,7 +8,7 @@ use node::{DEADLINE, Node, STRANGER, Service, need_root, until};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use smolotchi_store::migrate::{self, Direction};
-use std::os::unix::net::UnixDatagram;
+use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::process::Command;
 
 fn heartbeat(node: &Node) -> Value {
@@ -155,6 +155,21 @@ fn only_root_and_the_services_own_user_may_write() {
     for reads in [&["events", "list"][..], &["status"], &["health"]] {
         run(STRANGER, reads).ok();
     }
+}
+
+#[test]
+fn one_users_idle_connections_keep_nobody_else_out() {
+    need_root();
+    let node = Node::new();
+    let _core = node.core();
+    let idle: Vec<_> = (0..16).map(|_| UnixStream::connect(node.socket()).unwrap()).collect();
+    let ran = node.run(&["--format", "json", "status"]);
+    assert_eq!((ran.code, ran.fault()["code"].as_str()), (30, Some("core.unreachable")), "root has used up its places");
+    for uid in [node::SERVICE, STRANGER] {
+        node.ran(node.as_uid(&["status"], uid).output().unwrap()).ok();
+    }
+    drop(idle);
+    until("root's places", || (node.run(&["status"]).code == 0).then_some(()));
 }
 
 #[test]

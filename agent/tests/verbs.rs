@@ -94,6 +94,11 @@ fn every_verb_teaches() {
     let ran = node.run(&["--version"]).ok();
     assert_eq!(ran.stdout, format!("smolotchi {}\n", option_env!("SMOLOTCHI_VERSION").unwrap_or(env!("CARGO_PKG_VERSION"))));
     assert_eq!(node.run(&["frobnicate"]).code, 2);
+    let ran = node.run(&["--format", "json", "frobnicate"]);
+    assert_eq!(
+        (ran.code, ran.fault()["code"].as_str(), ran.fault()["message"].as_str()),
+        (2, Some("cli.usage"), Some("unrecognized subcommand 'frobnicate'"))
+    );
 }
 
 #[test]

@@ -129,7 +129,7 @@ fn stop_writers() {
 /// Runs a verb of this program as the database's user; its JSON answer, or its own fault.
 fn child(paths: &Paths, account: Account, verb: &[&str]) -> Result<Value> {
     let mut command = account.program();
-    command.args([OsStr::new("--format=json"), OsStr::new("--root"), paths.root().as_os_str()]).args(verb);
+    command.current_dir("/").args([OsStr::new("--format=json"), OsStr::new("--root"), paths.root().as_os_str()]).args(verb);
     let output = command.output().map_err(|error| {
         Fault::new(Code::ProgramFailed, "could not run as the database's user").fact("user", USER).fact("uid", account.uid).cause(&error)
     })?;
