@@ -18,7 +18,7 @@ impl<T> OrFault<T> for Result<T, ReleaseError> {
 /// The fault for an error of the release library; its facts become details.
 pub fn from_release(error: &ReleaseError) -> Fault {
     let code = Code::ALL.iter().copied().find(|code| code.as_str() == error.code()).unwrap_or(Code::Io);
-    let mut fault = Fault::new(code, error.to_string());
+    let mut fault = Fault::new(code, error.message());
     for (name, value) in error.facts() {
         fault = fault.fact(name, value.as_str());
     }

@@ -47,7 +47,9 @@ impl Suite<'_> {
         let all: Vec<&str> = files.iter().filter_map(|path| path.strip_prefix("pool/")).collect();
         for name in &all {
             let from = self.root.join("pool").join(name);
+            // Not every file system has links (a stick's doesn't).
             std::fs::hard_link(&from, pool.join(name))
+                .or_else(|_| std::fs::copy(&from, pool.join(name)).map(drop))
                 .map_err(|error| Fault::io("could not take a package into the suite", &from, &error))?;
         }
         let architectures: BTreeSet<&str> = all
