@@ -7,7 +7,7 @@ use crate::wire::{Appended, Event, Events, MAX_BODY, MAX_EVENTS, NewEvent, NewEv
 use serde_json::Value;
 use smolotchi_operator::output::{columns, emit};
 use smolotchi_operator::{Code, Exit, Fault, Format, Result, Table};
-use std::io::BufRead;
+use std::io::{BufRead, IsTerminal};
 
 /// Half of what core takes: the rest is room for how JSON writes it.
 const BATCH_BYTES: usize = MAX_BODY / 2;
@@ -51,6 +51,9 @@ pub(crate) fn run(paths: &Paths, format: Format, verb: EventsVerb) -> Result<Exi
             let severity = severity.map(severity_of);
             let events = vec![NewEvent { topic, severity, body: Value::String(body.unwrap_or_default()) }];
             emit(format, &block_on(client.post::<_, Appended>("/v1/events", &NewEvents { events }))?);
+        }
+        EventsVerb::Append { topic: None, .. } if std::io::stdin().is_terminal() => {
+            return Err(Fault::new(Code::Usage, "there are no events: name a topic and a body, or pipe JSON lines in"));
         }
         EventsVerb::Append { topic: None, .. } => emit(format, &block_on(stream(&client, &mut std::io::stdin().lock()))?),
     }

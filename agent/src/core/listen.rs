@@ -7,9 +7,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 
-/// The listening socket. Without systemd `path` is bound; a socket that nobody answers at is replaced.
-pub(super) fn listener(path: Option<&Path>) -> Result<Listener> {
-    let failed = |error: &std::io::Error| Fault::new(Code::CoreFailed, "could not take the socket that systemd hands in").cause(error);
+/// The listening socket. Without systemd `path` is bound; a socket that nobody answers at is replaced. Must be called
+/// before there is a second thread: what systemd hands in is taken out of the environment.
+pub(super) fn listener(path: Option<&Path>) -> Result<UnixListener> {
     let handed = ListenFd::from_env().take_unix_listener(0).map_err(|error| failed(&error))?;
     let listener = match (handed, path) {
         (Some(listener), _) => listener,
@@ -20,8 +20,17 @@ pub(super) fn listener(path: Option<&Path>) -> Result<Listener> {
             );
         }
     };
-    let listener = listener.set_nonblocking(true).and_then(|()| tokio::net::UnixListener::from_std(listener));
-    listener.map(Listener::Unix).map_err(|error| failed(&error))
+    listener.set_nonblocking(true).map_err(|error| failed(&error))?;
+    Ok(listener)
+}
+
+/// The socket in the running event loop.
+pub(super) fn in_loop(listener: UnixListener) -> Result<Listener> {
+    tokio::net::UnixListener::from_std(listener).map(Listener::Unix).map_err(|error| failed(&error))
+}
+
+fn failed(error: &std::io::Error) -> Fault {
+    Fault::new(Code::CoreFailed, "could not take the socket that systemd hands in").cause(error)
 }
 
 fn bind(path: &Path) -> Result<UnixListener> {

@@ -15,6 +15,7 @@ use serde_json::json;
 use smolotchi_operator::{Code, Exit, Fault, Result, log};
 use smolotchi_store::migrate::{self, Direction};
 use smolotchi_store::{NewEvent, Severity, Store, StoreError};
+use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::sync::{Arc, RwLock};
 use tokio::signal::unix::{SignalKind, signal};
@@ -27,11 +28,12 @@ pub(crate) fn run(paths: &Paths, socket: Option<&Path>) -> Result<Exit> {
     account::refuse_root()?;
     let settings = config::load(paths)?;
     let (database, state) = (paths.database(), paths.state());
+    let listener = listen::listener(socket)?;
     let (owner, thread) = Owner::start(move || open(&database, &state))?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Fault::new(Code::CoreFailed, "could not start the event loop").cause(&error))?;
     let result = runtime.block_on(async {
-        let result = turn(paths, socket, settings, owner.clone()).await;
+        let result = turn(paths, listener, settings, owner.clone()).await;
         owner.stop().await;
         result
     });
@@ -61,11 +63,11 @@ fn is_empty(folder: &Path) -> bool {
     std::fs::read_dir(folder).is_ok_and(|mut entries| entries.all(|entry| entry.is_ok_and(|entry| half_made(&entry.file_name()))))
 }
 
-async fn turn(paths: &Paths, socket: Option<&Path>, settings: config::Settings, owner: Owner<Store>) -> Result<()> {
+async fn turn(paths: &Paths, listener: UnixListener, settings: config::Settings, owner: Owner<Store>) -> Result<()> {
     let on = |kind| signal(kind).map_err(|error| Fault::new(Code::CoreFailed, "could not wait for signals").cause(&error));
     let (mut terminate, mut interrupt, mut hangup) =
         (on(SignalKind::terminate())?, on(SignalKind::interrupt())?, on(SignalKind::hangup())?);
-    let listener = listen::listener(socket)?;
+    let listener = listen::in_loop(listener)?;
     let notify = Notify::from_env();
     let schema = smolotchi_store::schema_own();
     let mut pulse = Pulse::new(owner.clone(), paths.heartbeat(), schema);
