@@ -47,7 +47,7 @@ done
 "$bin/smolotchi" maint release-toml >"$dist/smolotchi/release.toml"
 
 for package in smolotchi smolotchi-install; do
-    "${CARGO_DEB:-cargo-deb}" --quiet --no-build --package "$package" --deb-version "$version" --compress-type gz --output "$out"
+    "${CARGO_DEB:-cargo-deb}" --quiet --no-build --package "$package" --deb-version "$version" --compress-type gz --output "$out" >/dev/null
     deb=$(find "$out" -name "${package}_${version}_*.deb")
     # An empty list means that the libraries' packages could not be found, which cargo-deb calls a success.
     if ! dpkg-deb -f "$deb" Depends | grep -q 'libc6 '; then
