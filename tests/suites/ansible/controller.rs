@@ -119,6 +119,7 @@ fn every_end_of_the_installer() {
     // Through a terminal both streams are one, with its line ends.
     bench.answers("terminal", 20, &fault("change.open").replace('\n', "\r\n"), "");
     bench.answers("silent", 0, "", "");
+    bench.answers("mute", 0, "{\"event\":\"result\"}\n", "");
     bench.answers("nonsense", 139, "{\"event\":\"result\"", "Segmentation fault");
     bench.answers("nothing", 0, "{\"event\":\"result\",\"changed\":false,\"installed\":\"0.1.0\"}\n", "");
     bench.answers("something", 0, "{\"event\":\"result\",\"changed\":true,\"installed\":null,\"plan\":{\"kind\":\"install\"}}\n", "");
@@ -130,7 +131,7 @@ fn every_end_of_the_installer() {
         assert!(!text("hint").is_empty() && text("msg").contains(text("reason")), "{host}: {result}");
         writeln!(failures, "{host} {} {}", text("code"), result["rc"]).unwrap();
     }
-    let expected = "abandoned change.task-failed 10\nmissing source.unreachable 30\nnonsense node.no-answer 139\n\
+    let expected = "abandoned change.task-failed 10\nmissing source.unreachable 30\nmute node.no-answer 0\nnonsense node.no-answer 139\n\
                     operator change.rollback-failed 50\nrefused change.preflight 20\nrolled-back change.rolled-back 40\n\
                     silent node.no-answer 0\nterminal change.open 20\n";
     assert_eq!(failures, expected, "{}", run.text());
