@@ -5,7 +5,7 @@ use rusqlite::{Connection, ErrorCode, OpenFlags};
 use std::fmt::Write;
 use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -149,6 +149,12 @@ pub(crate) fn remove(path: &Path) -> Result<()> {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(io(path, "could not remove a file")(error)),
         _ => Ok(()),
     }
+}
+
+/// Keeps a new database from everybody but its owner and group, whatever the umask; SQLite gives its log the same mode.
+pub(crate) fn keep_private(path: &Path) -> Result<()> {
+    let mode = std::fs::Permissions::from_mode(0o640);
+    std::fs::set_permissions(path, mode).map_err(io(path, "could not set a file's mode"))
 }
 
 /// Syncs a file's content.

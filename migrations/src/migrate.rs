@@ -130,6 +130,8 @@ fn make(own: u32, path: &Path) -> Result<Migrated> {
     for suffix in ["", "-wal", "-shm", "-journal"] {
         connect::remove(&connect::beside(&staged, suffix))?;
     }
+    std::fs::File::create_new(&staged).map_err(io(&staged, "could not create the database"))?;
+    connect::keep_private(&staged)?;
     let mut db = Connection::open(&staged).map_err(failed(path, "could not create the database"))?;
     let begin = || {
         db.pragma_update(None, "application_id", connect::APPLICATION_ID)?;

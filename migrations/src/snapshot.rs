@@ -41,6 +41,7 @@ pub fn snapshot(from: &Path, to: &Path) -> Result<Snapshot> {
         connect::remove(&staged)?;
         return Err(failed(from, "could not write the snapshot")(error));
     }
+    connect::keep_private(&staged)?;
     // VACUUM INTO does not sync what it wrote.
     connect::sync(&staged)?;
     let bytes = std::fs::metadata(&staged).map_err(io(&staged, "could not read the snapshot's size"))?.len();
@@ -65,6 +66,7 @@ pub fn restore(snapshot: &Path, path: &Path) -> Result<Restored> {
         return Err(damaged(snapshot, "a log stands beside it: this is a database in use, not a snapshot"));
     }
     std::fs::copy(snapshot, &staged).map_err(io(&staged, "could not copy the snapshot"))?;
+    connect::keep_private(&staged)?;
     connect::sync(&staged)?;
     let copy = connect::frozen(&staged)?;
     let schema = records::read(&copy, snapshot)?.len() as u32;

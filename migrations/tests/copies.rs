@@ -36,6 +36,20 @@ fn a_snapshot_under_a_writer_is_whole_and_holds_what_was_answered() {
 }
 
 #[test]
+fn nobody_else_may_read_a_database() {
+    use std::os::unix::fs::PermissionsExt;
+    let (folder, path) = database(schema_own());
+    let mut store = Store::open(&path).unwrap();
+    fill(&mut store, &mut Dice(1), 3);
+    snapshot(&path, &folder.path().join("a.snapshot")).unwrap();
+    restore(&folder.path().join("a.snapshot"), &folder.path().join("b.db")).unwrap();
+    for name in names(folder.path()) {
+        let mode = std::fs::metadata(folder.path().join(&name)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o640, "{name}");
+    }
+}
+
+#[test]
 fn a_snapshot_refuses_an_existing_target_and_leaves_no_trace() {
     let (folder, path) = database(schema_own());
     let to = folder.path().join("a.snapshot");
