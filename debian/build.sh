@@ -29,6 +29,10 @@ export RUSTFLAGS="${RUSTFLAGS:-} --remap-path-prefix=$remap --remap-path-prefix=
 export CFLAGS="${CFLAGS:-} -ffile-prefix-map=$remap -ffile-prefix-map=$cargo_home=/usr/src/cargo"
 export TZ=UTC LC_ALL=C.UTF-8
 umask 022
+# Two builds at the same time would package each other's binaries.
+mkdir -p "$CARGO_TARGET_DIR"
+exec 8>"$CARGO_TARGET_DIR/.packaging.lock"
+flock 8
 
 cargo build --release --locked -p smolotchi ${features:+--features "$features"}
 cargo build --release --locked -p smolotchi-install

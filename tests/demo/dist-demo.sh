@@ -78,6 +78,13 @@ for version in 0.1.0 0.3.0 "$current"; do
     [ "$version" != 0.3.0 ] || features=demo-crash
     # shellcheck disable=SC2086
     sh debian/build.sh "$version" "$work/built/$version" $features >/dev/null
+    # Two builds at the same time share target/release: what is in the package must be what was asked for.
+    dpkg-deb --fsys-tarfile "$work/built/$version/smolotchi_${version}_${arch}.deb" | tar -xO ./usr/bin/smolotchi >"$work/built/smolotchi"
+    chmod 755 "$work/built/smolotchi"
+    if [ "$("$work/built/smolotchi" --version)" != "smolotchi $version" ]; then
+        say "the package of $version holds another version; was another build running? run this again"
+        exit 1
+    fi
 done
 # The installer has its own version: what rolls back is not part of what is rolled back.
 for version in 0.1.0 0.2.0 0.3.0; do
