@@ -1,6 +1,6 @@
 //! A strict reader of tar: the part of the format on which all readers agree, and nothing else.
 //!
-//! Regular files, folders and symbolic links, in ustar or GNU headers; no long-name or pax records, whose reading differs from one
+//! Regular files, folders and symbolic links, in v7 (cargo-deb's), ustar or GNU headers; no long-name or pax records, whose reading differs from one
 //! program to the next. Streaming; memory doesn't grow with the archive.
 
 use std::io::{self, Read};
@@ -82,8 +82,9 @@ fn parse(block: &[u8; BLOCK]) -> io::Result<Entry> {
         return Err(malformed("a header's checksum is wrong"));
     }
     let (gnu, posix) = (&block[257..265] == b"ustar  \0", &block[257..265] == b"ustar\x0000");
-    if !gnu && !posix {
-        return Err(malformed("a header is neither ustar nor GNU"));
+    let v7 = block[257..].iter().all(|byte| *byte == 0);
+    if !gnu && !posix && !v7 {
+        return Err(malformed("a header is neither v7, ustar nor GNU"));
     }
     // Where ustar has a prefix of the name, GNU has times and sparse maps.
     let prefix = if posix { text(&block[345..500])? } else { String::new() };
@@ -98,6 +99,7 @@ fn parse(block: &[u8; BLOCK]) -> io::Result<Entry> {
     let target = text(&block[157..257])?;
     let kind = match block[156] {
         b'0' => Kind::File,
+        0 if v7 => Kind::File,
         b'5' => Kind::Folder,
         b'2' => Kind::Symlink { target: target.clone() },
         other => return Err(malformed(&format!("an entry of type {:?}, which is not shipped", char::from(other)))),
@@ -109,8 +111,9 @@ fn parse(block: &[u8; BLOCK]) -> io::Result<Entry> {
         _ => {}
     }
     let owner = |field: &[u8]| text(field).map(|name| name.is_empty() || name == "root");
-    let owned_by_root =
-        octal(&block[108..116])? == 0 && octal(&block[116..124])? == 0 && owner(&block[265..297])? && owner(&block[297..329])?;
+    // cargo-deb leaves the numbers out, which all readers take for 0.
+    let root = |field: &[u8]| Ok::<_, io::Error>(field.iter().all(|byte| *byte == 0) || octal(field)? == 0);
+    let owned_by_root = root(&block[108..116])? && root(&block[116..124])? && owner(&block[265..297])? && owner(&block[297..329])?;
     // Twelve bits at most; what dpkg would do with more is not worth knowing.
     let mode =
         u32::try_from(octal(&block[100..108])?).ok().filter(|mode| *mode <= 0o7777).ok_or_else(|| malformed("an impossible mode"))?;

@@ -34,6 +34,12 @@ fn folder(name: &str) -> File {
     File { kind: b'5', mode: 0o755, data: vec![], ..file(name) }
 }
 
+/// Nothing after the name of the link's target, and no owner.
+fn v7(block: &mut [u8; 512]) {
+    block[257..].fill(0);
+    block[108..124].fill(0);
+}
+
 fn link(name: &str, target: &'static str) -> File {
     File { kind: b'2', mode: 0o777, target, data: vec![], ..file(name) }
 }
@@ -136,6 +142,7 @@ fn what_is_shipped_is_taken() {
         ("folders not named", with(&[file("./usr/lib/x")])),
         ("a folder named after its content", with(&[file("./usr/x"), folder("./usr/")])),
         ("ustar headers", with(&[File { magic: b"ustar\x0000", ..file("./usr/x") }])),
+        ("v7 headers without owners, as cargo-deb writes them", with(&[File { magic: &[0; 8], kind: 0, tweak: v7, ..file("./usr/x") }])),
         ("a link up and down again", with(&[link("./usr/bin/x", "../lib/x")])),
         ("an empty file", with(&[File { data: vec![], ..file("./x") }])),
         ("GNU tar's full record", deb(&control(CONTROL), &gz(&[tar(&[file("./x")]), vec![0; 10240 - 1024]].concat()))),
@@ -204,7 +211,8 @@ fn hostile_packages_are_refused() {
         ("another owner's name", with(&[File { user: "nobody", ..file("./x") }]), "belong to root"),
         // The tar's form.
         ("a GNU extension", with(&[File { tweak: |b| b[345] = b'1', ..file("./x") }]), "extensions"),
-        ("a v7 header", with(&[File { magic: &[0; 8], ..file("./x") }]), "neither"),
+        ("a v7 header with more", with(&[File { magic: &[0; 8], ..file("./x") }]), "neither"),
+        ("a v7 folder by its slash", with(&[File { magic: &[0; 8], kind: 0, data: vec![], tweak: v7, ..file("./usr/") }]), "plain path"),
         ("a number in base 256", with(&[File { tweak: |b| b[124] = 0x80, ..file("./x") }]), "number in a header"),
         ("a negative number", with(&[File { tweak: |b| b[124] = b'-', ..file("./x") }]), "number in a header"),
         ("a size past the end", with(&[File { tweak: |b| b[124..136].copy_from_slice(b"00000400000\0"), ..file("./x") }]), "ends inside"),
