@@ -16,15 +16,15 @@ description:
   - Runs C(smolotchi-install) on the node, which verifies the release, plans the change, keeps the way back, carries the change out,
     watches the new version, and takes the node back by itself when that isn't healthy.
   - The change goes on when the connection is lost or the controller dies. It ends in the new version or in the old one.
-  - A node without C(smolotchi-install) gets it, and the archive keyring, from O(bootstrap), after the controller verified both.
-  - A release that isn't healthy is a failed task with RV(ignore:code) C(change.rolled-back), and the node is back on the version before.
-    When an operator is needed on the node, RV(ignore:code) is C(change.rollback-failed). Neither should be ignored.
+  - A node without C(smolotchi-install) gets it, and the archive keyring, from I(bootstrap), after the controller verified both.
+  - A release that isn't healthy is a failed task with C(code) C(change.rolled-back), and the node is back on the version before.
+    When an operator is needed on the node, C(code) is C(change.rollback-failed). Neither should be ignored.
 options:
   state:
     description:
-      - V(present) installs, and is content with any installed version unless O(version) names one.
-      - V(latest) installs, or upgrades to the version that the channel names.
-      - V(rolled_back) goes back to O(version), offline, from what the node keeps, with all rows.
+      - C(present) installs, and is content with any installed version unless I(version) names one.
+      - C(latest) installs, or upgrades to the version that the channel names.
+      - C(rolled_back) goes back to I(version), offline, from what the node keeps, with all rows.
     type: str
     choices: [present, latest, rolled_back]
     default: present
@@ -36,11 +36,11 @@ options:
     type: str
   channel:
     description:
-      - The channel to follow. By default what the settings on the node say, else V(stable). A bundle is for one channel and says which.
+      - The channel to follow. By default what the settings on the node say, else C(stable). A bundle is for one channel and says which.
     type: str
   version:
     description:
-      - This version instead of the channel's. Required with O(state=rolled_back), so that a second run changes nothing.
+      - This version instead of the channel's. Required with I(state=rolled_back), so that a second run changes nothing.
     type: str
   trust:
     description:
@@ -51,7 +51,7 @@ options:
     default: []
   bootstrap:
     description:
-      - A release tree or a bundle on the controller, to bring C(smolotchi-install) from. By default the bundle of O(source).
+      - A release tree or a bundle on the controller, to bring C(smolotchi-install) from. By default the bundle of I(source).
     type: str
   accept_expired:
     description:
