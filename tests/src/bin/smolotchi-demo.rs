@@ -254,14 +254,15 @@ fn chapters(cli: &Cli, story: &mut Story) -> Result<()> {
 /// The same by Ansible, on three machines that have nothing yet.
 fn fleet(cli: &Cli, story: &mut Story, lab: &Lab, dist: &Path, url: &str) -> Result<()> {
     let ansible = cli.ansible.canonicalize().map_err(|error| Fault::io("could not find the Ansible collection", &cli.ansible, &error))?;
-    let play = |name: &str, more: &[&str]| playbook(lab, &ansible, dist, url, name, more);
+    let collection = collection(lab, &ansible)?;
+    let play = |name: &str, more: &Value| playbook(lab, &collection, dist, url, name, more);
     story.step(
         "The same by Ansible, on three machines",
         "The collection installs 0.1.0 on three bare machines over ssh, the bootstrap packages verified before they are copied.\n\
          The second run must find nothing to do.",
         || {
-            play("install", &["smolotchi_channel=oldstable"])?;
-            let again = play("install", &["smolotchi_channel=oldstable"])?;
+            play("install", &serde_json::json!({"smolotchi_channel": "oldstable"}))?;
+            let again = play("install", &serde_json::json!({"smolotchi_channel": "oldstable"}))?;
             expect(&again.changed.to_string(), "0", "changed by the second run")?;
             Ok(((), format!("{} on three machines, second run changed=0", versions(lab)?)))
         },
@@ -270,10 +271,10 @@ fn fleet(cli: &Cli, story: &mut Story, lab: &Lab, dist: &Path, url: &str) -> Res
         "Upgrade and roll back the fleet",
         "The upgrade goes node by node and waits for each one's own verdict; the rollback brings all back.",
         || {
-            play("upgrade", &["smolotchi_channel=stable"])?;
+            play("upgrade", &serde_json::json!({"smolotchi_channel": "stable"}))?;
             let upgraded = versions(lab)?;
-            play("rollback", &["smolotchi_version=0.1.0"])?;
-            let again = play("rollback", &["smolotchi_version=0.1.0"])?;
+            play("rollback", &serde_json::json!({"smolotchi_version": "0.1.0"}))?;
+            let again = play("rollback", &serde_json::json!({"smolotchi_version": "0.1.0"}))?;
             expect(&again.changed.to_string(), "0", "changed by the second run")?;
             Ok(((), format!("{upgraded}, then {}, second run changed=0", versions(lab)?)))
         },
@@ -300,31 +301,66 @@ struct Recap {
     changed: u32,
 }
 
-fn playbook(lab: &Lab, ansible: &Path, dist: &Path, url: &str, name: &str, more: &[&str]) -> Result<Recap> {
-    let inventory = lab.folder().inventory();
+/// The collection, built and installed into a folder of the lab, as an operator would install it.
+fn collection(lab: &Lab, ansible: &Path) -> Result<PathBuf> {
+    let folder = lab.folder().path().join("ansible");
+    let place = folder.display().to_string();
+    let galaxy = |words: &[&str]| {
+        let output = lab.exec_in_network(
+            &[&["env", &format!("ANSIBLE_HOME={place}"), "ansible-galaxy", "collection"], words].concat(),
+            PLAYBOOK_DEADLINE,
+        )?;
+        if output.ok() {
+            Ok(())
+        } else {
+            Err(Fault::new(Code::LabFailed, "the collection could not be installed").fact("said", last(&output)))
+        }
+    };
+    galaxy(&["build", "--force", "--output-path", &place, &ansible.display().to_string()])?;
+    let archive = folder.join(format!("smolotchi-node-{}.tar.gz", env!("CARGO_PKG_VERSION"))).display().to_string();
+    galaxy(&["install", "--force", "--offline", "-p", &place, &archive])?;
+    Ok(folder)
+}
+
+fn playbook(lab: &Lab, collection: &Path, dist: &Path, url: &str, name: &str, more: &Value) -> Result<Recap> {
+    let place = collection.display();
     let limit = fleet_nodes(lab).map(Node::name).collect::<Vec<_>>().join(",");
-    let mut words = vec![
-        "env".to_owned(),
-        "ANSIBLE_HOST_KEY_CHECKING=False".to_owned(),
-        "ansible-playbook".to_owned(),
-        "-i".to_owned(),
-        inventory.display().to_string(),
-        "--limit".to_owned(),
-        limit,
-        ansible.join(format!("playbooks/{name}.yml")).display().to_string(),
-        "-e".to_owned(),
-        format!("smolotchi_source={url} smolotchi_bootstrap_tree={}", dist.join("repo").display()),
-    ];
-    for variable in more {
-        words.extend(["-e".to_owned(), (*variable).to_owned()]);
+    let mut variables = serde_json::json!({
+        "smolotchi_hosts": "lab",
+        "smolotchi_source": url,
+        "smolotchi_bootstrap": dist.join("repo"),
+        "smolotchi_trust": [dist.join("keys/smolotchi.pub")],
+    });
+    if let (Value::Object(all), Value::Object(more)) = (&mut variables, more) {
+        all.extend(more.clone());
     }
+    if name == "rollback" {
+        variables = serde_json::json!({"smolotchi_hosts": "lab", "smolotchi_version": variables["smolotchi_version"]});
+    }
+    let words = [
+        "env",
+        &format!("ANSIBLE_HOME={place}"),
+        &format!("ANSIBLE_COLLECTIONS_PATH={place}"),
+        &format!("ANSIBLE_COLLECTIONS_PATHS={place}"),
+        "ANSIBLE_NOCOLOR=1",
+        "ANSIBLE_SSH_ARGS=-C -o ControlMaster=auto -o ControlPersist=5s",
+        "LC_ALL=C.UTF-8",
+        "ansible-playbook",
+        "-i",
+        &lab.folder().inventory().display().to_string(),
+        "--limit",
+        &limit,
+        &format!("smolotchi.node.{name}"),
+        "-e",
+        &variables.to_string(),
+    ];
     let output = lab.exec_in_network(&words, PLAYBOOK_DEADLINE)?;
     say(&indent(recap_of(&output.stdout)));
     if !output.ok() {
         return Err(Fault::new(Code::LabFailed, "a playbook failed").fact("playbook", name).fact("said", last(&output)));
     }
-    let changed = recap_of(&output.stdout).split_whitespace().filter_map(|word| word.strip_prefix("changed=")?.parse::<u32>().ok()).sum();
-    Ok(Recap { changed })
+    let words = recap_of(&output.stdout).split_whitespace();
+    Ok(Recap { changed: words.filter_map(|word| word.strip_prefix("changed=")?.parse::<u32>().ok()).sum() })
 }
 
 fn recap_of(text: &str) -> &str {
