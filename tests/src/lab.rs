@@ -120,7 +120,7 @@ impl Lab {
         }
         host::make_room_for(options.nodes)?;
         let base = Base::ensure(options.release)?;
-        let Some(lock) = folder.lock()? else {
+        let Some(lock) = free_lock(&folder)? else {
             return Err(fault(format!("a lab named {} is running already", options.name))
                 .hint("take it down with smolotchi-lab down, or choose another --name"));
         };
@@ -294,6 +294,17 @@ fn program_path() -> Result<PathBuf> {
     this.ancestors().skip(1).take(2).map(|folder| folder.join(NAME)).find(|path| path.is_file()).ok_or_else(|| {
         fault("the program smolotchi-lab is not built").fact("looked_near", this.display().to_string()).hint("cargo build -p smolotchi-lab")
     })
+}
+
+/// The lab's lock; nothing when a lab of this name runs. One that is just going away is waited for.
+fn free_lock(folder: &Folder) -> Result<Option<std::fs::File>> {
+    let mut lock = None;
+    // In vain: it is being started by another process, which counts as running.
+    let _ = wait_until("the lab's lock is free", Duration::from_secs(10), || {
+        lock = folder.lock()?;
+        Ok(lock.is_some() || UnixStream::connect(folder.socket()).is_ok())
+    });
+    Ok(lock)
 }
 
 fn socket_of(name: &str) -> PathBuf {

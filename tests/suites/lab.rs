@@ -201,7 +201,8 @@ fn seen(folder: &Folder, namespaces: &BTreeSet<PathBuf>) -> BTreeSet<String> {
     for process in std::fs::read_dir("/proc").unwrap().flatten().map(|entry| entry.path()).filter(|path| path.join("cgroup").exists()) {
         let text = |name: &str| String::from_utf8_lossy(&std::fs::read(process.join(name)).unwrap_or_default()).replace('\0', " ");
         let inside = ["net", "mnt", "pid"].iter().filter_map(|kind| std::fs::read_link(process.join("ns").join(kind)).ok());
-        if text("cgroup").contains(&group) || text("cmdline").contains(&path) || inside.into_iter().any(|ns| namespaces.contains(&ns)) {
+        let named = text("cmdline").split(' ').any(|word| word == folder.name() || word.contains(&path));
+        if text("cgroup").contains(&group) || named || inside.into_iter().any(|ns| namespaces.contains(&ns)) {
             seen.insert(format!("process {}", process.display()));
         }
     }
@@ -281,7 +282,8 @@ fn nothing_stays() -> Result<()> {
 
     eprintln!("the command's labs: up, status, run, down");
     let command = |words: &[&str]| Command::new(env!("CARGO_BIN_EXE_smolotchi-lab")).args(["--name", &name]).args(words).output().unwrap();
-    assert!(command(&["up", "1"]).status.success());
+    let up = command(&["up", "1"]);
+    assert!(up.status.success(), "{}", String::from_utf8_lossy(&up.stderr));
     let spaces = namespaces(&Lab::open(&name)?);
     let status = String::from_utf8(command(&["status", "--format", "json"]).stdout).unwrap();
     assert_eq!(serde_json::from_str::<serde_json::Value>(&status).unwrap()["nodes"][0]["state"], "running");
