@@ -4,8 +4,9 @@
 #   VERSION   of the packages and in the binaries; migrations of later releases are left out
 #   OUT       a folder; it is made if it is missing
 #   FEATURES  of the agent, comma-separated (for releases that are meant to fail in the lab)
-# Environment: SOURCE_DATE_EPOCH (default: the last commit), CARGO_TARGET_DIR (default: target), CARGO_DEB (the program).
-# The same tree, version and toolchain give the same bytes. smolotchi-archive-keyring is made by keyring/build.sh.
+# Environment: SOURCE_DATE_EPOCH (default: the last commit), CARGO_TARGET_DIR (default: target/packages), CARGO_DEB (the
+# program). The same tree, version and toolchain give the same bytes. One build at a time: a second one waits.
+# smolotchi-archive-keyring is made by keyring/build.sh.
 set -eu
 
 if [ $# -lt 2 ] || [ $# -gt 3 ]; then
@@ -21,7 +22,8 @@ root=$(pwd)
 
 export SMOLOTCHI_VERSION="$version"
 export SOURCE_DATE_EPOCH="${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct)}"
-export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-$root/target}"
+# Not the folder of everyday builds: other flags there would make each build the other's again from scratch.
+export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-$root/target/packages}"
 # Paths of the build machine would make every machine's bytes different.
 remap="$root=/usr/src/smolotchi"
 cargo_home=${CARGO_HOME:-$HOME/.cargo}
