@@ -5,7 +5,7 @@ SHELL := /bin/sh
 .DEFAULT_GOAL := help
 CARGO ?= cargo
 
-.PHONY: help prepare dist-demo demo test test-fast test-lab test-full bench lint msrv clean-lab
+.PHONY: help prepare dist-demo demo lint test-fast test-lab test test-full msrv
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1\t\2/' | expand -t 14
@@ -13,21 +13,27 @@ help: ## this list
 prepare: ## install what building and testing need (Debian packages, cargo-deb)
 	@tests/prepare.sh
 
-dist-demo: prepare ## dist/demo/: three releases, one signed tree, bundles, keys: plain files to take elsewhere
+dist-demo: prepare ## dist/demo/: three releases, one signed tree, bundles, keys; plain files to take elsewhere
 	@tests/demo/dist-demo.sh
 
-demo: dist-demo ## the whole story on a real Debian machine
+demo: dist-demo ## the whole story on real Debian machines
 	@$(CARGO) run --quiet --locked -p smolotchi-lab --bin smolotchi-demo
 
-lint: ## formatting and clippy, as errors
+lint: ## formatting and clippy, as errors (needs rustfmt and clippy)
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --all-features --locked --quiet -- -D warnings
 
-test-fast: prepare lint ## unit tests and repository rules, no machines
-	$(CARGO) test --workspace --all-features --locked --exclude smolotchi-lab
-	$(CARGO) test -p smolotchi-lab --locked --lib --bins --test rules
+test-fast: prepare ## unit and integration tests, repository rules; no machines
+	$(CARGO) test --workspace --exclude smolotchi-lab --features smolotchi-release/sign --locked
+	$(CARGO) test -p smolotchi-lab --lib --bins --test rules --locked
 
-test-lab: prepare dist-demo ## scenarios on real Debian machines
-	$(CARGO) test -p smolotchi-lab --locked --test lab --test first_light --test ansible
+test-lab: prepare dist-demo ## scenarios on real Debian machines, a seeded sample of the long ones
+	$(CARGO) test -p smolotchi-lab --test lab --test first_light --test ansible --locked -- --nocapture --test-threads=2
 
 test: test-fast test-lab ## everything
+
+test-full: ## everything, with the long suites whole (SEED and CUTS choose)
+	CUTS=$${CUTS:-50} $(MAKE) test
+
+msrv: prepare ## build and test with Debian 12's Rust 1.85, in the build root
+	debian/build-root.sh cargo test --workspace --exclude smolotchi-lab --features smolotchi-release/sign --locked

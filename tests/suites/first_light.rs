@@ -273,9 +273,9 @@ fn whatever_was_changed_is_refused_before_anything_is_touched() {
 
 #[test]
 fn a_power_cut_ends_in_the_old_version_or_the_new_one() {
-    let seed: u64 = std::env::var("SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(1);
-    let cuts = 3;
-    println!("seed {seed}, {cuts} cuts; other ones with SEED=N");
+    let number = |name: &str, default: u64| std::env::var(name).map_or(default, |text| text.parse().unwrap());
+    let (seed, cuts) = (number("SEED", 1), number("CUTS", 3));
+    println!("SEED={seed} CUTS={cuts}");
     let lab = lab(Release::Bookworm, Disk::Image);
     let node = lab.node(1);
     node.sh_ok("dpkg -i /srv/demo/releases/0.1.0/debs/*.deb").unwrap();

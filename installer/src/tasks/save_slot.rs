@@ -24,7 +24,7 @@ pub fn save_slot(paths: &Paths, plan: &Plan, release: Option<ReleaseToml>) -> Re
     let Some(from) = &plan.from else { return Ok(()) };
     let slots = paths.slots();
     make_folder(&slots)?;
-    private(&slots)?;
+    reachable(&slots)?;
     for leftover in list(&slots)?.into_iter().filter(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'))) {
         remove_tree(&leftover)?;
     }
@@ -64,11 +64,13 @@ fn fill(paths: &Paths, from: &str, staged: &Path, debs: &Path, release: Option<R
     // The snapshot's folder belongs to the database's user while it is made; nothing of ours is in there then.
     let inbox = staged.join("inbox");
     make_folder(&inbox)?;
-    traversable(&paths.slots(), staged)?;
+    reachable(staged)?;
     let has_database = agent::snapshot(paths, &inbox, SNAPSHOT)?;
     let snapshot = if has_database {
         let file = staged.join(SNAPSHOT);
         durable::rename(&inbox.join(SNAPSHOT), &file)?;
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600))
+            .map_err(|error| Fault::io("could not set a file's mode", &file, &error))?;
         let (sha256, size) = sha256_file(&file).or_fault()?;
         if size == 0 {
             return Err(Fault::new(Code::StoreFailed, "the snapshot of the database is empty").fact("path", file.display().to_string()));
@@ -105,18 +107,9 @@ fn original(paths: &Paths, version: &str) -> Option<PathBuf> {
     })
 }
 
-/// Slots hold a copy of the database: for root alone.
-fn private(folder: &Path) -> Result<()> {
-    mode(folder, 0o700)
-}
-
-/// For the moment of the snapshot the database's user must get through to its inbox.
-fn traversable(slots: &Path, staged: &Path) -> Result<()> {
-    mode(slots, 0o711)?;
-    mode(staged, 0o711)
-}
-
-fn mode(folder: &Path, bits: u32) -> Result<()> {
-    std::fs::set_permissions(folder, std::fs::Permissions::from_mode(bits))
+/// For root alone, but for one thing: the database's user must get through to its inbox. What lies in there is 0600 (the
+/// snapshot) or no secret (packages).
+fn reachable(folder: &Path) -> Result<()> {
+    std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o711))
         .map_err(|error| Fault::io("could not set a folder's mode", folder, &error))
 }
