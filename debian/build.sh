@@ -13,52 +13,58 @@ if [ $# -lt 2 ] || [ $# -gt 3 ]; then
     sed -n '2,/^set/{/^set/d;s/^# \{0,1\}//;p}' "$0" >&2
     exit 2
 fi
-version=$1
-features=${3:-}
-mkdir -p "$2"
-out=$(cd "$2" && pwd)
-cd "$(dirname "$0")/.."
-root=$(pwd)
+# One function, so that the shell has read all of it before it begins: a build takes minutes, and the file may change.
+build() {
+    version=$1
+    features=${3:-}
+    mkdir -p "$2"
+    out=$(cd "$2" && pwd)
+    cd "$(dirname "$0")/.."
+    root=$(pwd)
 
-export SMOLOTCHI_VERSION="$version"
-export SOURCE_DATE_EPOCH="${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct)}"
-# Not the folder of everyday builds: other flags there would make each build the other's again from scratch.
-export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-$root/target/packages}"
-# Paths of the build machine would make every machine's bytes different.
-remap="$root=/usr/src/smolotchi"
-cargo_home=${CARGO_HOME:-$HOME/.cargo}
-export RUSTFLAGS="${RUSTFLAGS:-} --remap-path-prefix=$remap --remap-path-prefix=$cargo_home=/usr/src/cargo"
-export CFLAGS="${CFLAGS:-} -ffile-prefix-map=$remap -ffile-prefix-map=$cargo_home=/usr/src/cargo"
-export TZ=UTC LC_ALL=C.UTF-8
-umask 022
-# Two builds at the same time would package each other's binaries.
-mkdir -p "$CARGO_TARGET_DIR"
-exec 8>"$CARGO_TARGET_DIR/.packaging.lock"
-flock 8
+    export SMOLOTCHI_VERSION="$version"
+    export SOURCE_DATE_EPOCH="${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct)}"
+    # Not the folder of everyday builds: other flags there would make each build the other's again from scratch.
+    export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-$root/target/packages}"
+    # Paths of the build machine would make every machine's bytes different.
+    remap="$root=/usr/src/smolotchi"
+    cargo_home=${CARGO_HOME:-$HOME/.cargo}
+    export RUSTFLAGS="${RUSTFLAGS:-} --remap-path-prefix=$remap --remap-path-prefix=$cargo_home=/usr/src/cargo"
+    export CFLAGS="${CFLAGS:-} -ffile-prefix-map=$remap -ffile-prefix-map=$cargo_home=/usr/src/cargo"
+    export TZ=UTC LC_ALL=C.UTF-8
+    umask 022
+    # Two builds at the same time would package each other's binaries, or what else lies in target/dist.
+    mkdir -p "$root/target"
+    exec 8>"$root/target/.packaging.lock"
+    flock 8
 
-cargo build --release --locked -p smolotchi ${features:+--features "$features"}
-cargo build --release --locked -p smolotchi-install
-bin=$CARGO_TARGET_DIR/release
-sh debian/glibc-gate.sh 2.36 "$bin/smolotchi" "$bin/smolotchi-install"
+    cargo build --release --locked -p smolotchi ${features:+--features "$features"}
+    cargo build --release --locked -p smolotchi-install
+    bin=$CARGO_TARGET_DIR/release
+    sh debian/glibc-gate.sh 2.36 "$bin/smolotchi" "$bin/smolotchi-install"
 
-# cargo-deb takes what the packages hold besides the binaries from here.
-dist=$root/target/dist
-rm -rf "$dist"
-for package in smolotchi smolotchi-install; do
-    mkdir -p "$dist/$package"
-    "$bin/$package" docs "$dist/$package"
-    sh debian/changelog.sh "$package" "$version" "$SOURCE_DATE_EPOCH" | gzip -9n >"$dist/$package/changelog.gz"
-    gzip -9n "$dist/$package"/man/*.1
-done
-"$bin/smolotchi" maint release-toml >"$dist/smolotchi/release.toml"
+    # cargo-deb takes what the packages hold besides the binaries from here.
+    dist=$root/target/dist
+    rm -rf "$dist"
+    for package in smolotchi smolotchi-install; do
+        mkdir -p "$dist/$package"
+        "$bin/$package" docs "$dist/$package"
+        sh debian/changelog.sh "$package" "$version" "$SOURCE_DATE_EPOCH" | gzip -9n >"$dist/$package/changelog.gz"
+        gzip -9n "$dist/$package"/man/*.1
+    done
+    "$bin/smolotchi" maint release-toml >"$dist/smolotchi/release.toml"
 
-for package in smolotchi smolotchi-install; do
-    "${CARGO_DEB:-cargo-deb}" --quiet --no-build --package "$package" --deb-version "$version" --compress-type gz --output "$out" >/dev/null
-    deb=$(find "$out" -name "${package}_${version}_*.deb")
-    # An empty list means that the libraries' packages could not be found, which cargo-deb calls a success.
-    if ! dpkg-deb -f "$deb" Depends | grep -q 'libc6 '; then
-        echo "build: $deb: Depends does not name libc6" >&2
-        exit 1
-    fi
-    echo "$deb"
-done
+    for package in smolotchi smolotchi-install; do
+        "${CARGO_DEB:-cargo-deb}" --quiet --no-build --package "$package" --deb-version "$version" --compress-type gz --output "$out" >/dev/null
+        deb=$(find "$out" -name "${package}_${version}_*.deb")
+        # An empty list means that the libraries' packages could not be found, which cargo-deb calls a success.
+        if ! dpkg-deb -f "$deb" Depends | grep -q 'libc6 '; then
+            echo "build: $deb: Depends does not name libc6" >&2
+            exit 1
+        fi
+        echo "$deb"
+    done
+}
+
+build "$@"
+exit
