@@ -218,6 +218,7 @@ mod tests {
             ("a package twice", format!("{GOLDEN}\n{second}")),
             ("a package for all and for one", format!("{GOLDEN}\n{}", second.replace("all", "amd64"))),
             ("no packages", GOLDEN[..GOLDEN.find("[[deb]]").unwrap()].to_owned()),
+            ("an empty list of packages", format!("deb = []\n{}", &GOLDEN[..GOLDEN.find("[[deb]]").unwrap()])),
             ("too long", format!("{GOLDEN}#{}", "x".repeat(document::MAX_BYTES))),
             ("empty", String::new()),
         ];

@@ -85,14 +85,15 @@ fn gz(bytes: &[u8]) -> Vec<u8> {
     encoder.finish().unwrap()
 }
 
-/// One file that claims a gigabyte, and half of it in zeros: under a megabyte when packed.
+/// One file of 513 MiB of zeros, well-formed: a few megabytes when packed.
 fn bomb() -> Vec<u8> {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
-    let claims = File { tweak: |b| b[124..136].copy_from_slice(b"10000000000\0"), ..file("./x") };
-    encoder.write_all(&tar(&[claims])).unwrap();
+    let claims = File { tweak: |b| b[124..136].copy_from_slice(b"04004000000\0"), ..file("./x") };
+    encoder.write_all(&tar(&[claims])[..512]).unwrap();
     for _ in 0..513 {
         encoder.write_all(&vec![0; 1 << 20]).unwrap();
     }
+    encoder.write_all(&[0; 1024]).unwrap();
     encoder.finish().unwrap()
 }
 

@@ -105,7 +105,8 @@ fn a_malformed_key_file_is_an_error_and_not_ignored() {
         ("CRLF", good.replace('\n', "\r\n"), "release.key-malformed"),
         ("a third line", format!("{good}x\n"), "release.key-malformed"),
         ("cut", good[..good.len() - 5].to_owned() + "\n", "release.key-malformed"),
-        ("long", "untrusted comment: ".to_owned() + &"x".repeat(600) + "\n", "release.key-malformed"),
+        ("an escape sequence", good.replacen("comment: ", "comment: \u{1b}[2K", 1), "release.key-malformed"),
+        ("long", good.replacen("comment: ", &format!("comment: {}", "x".repeat(600)), 1), "release.key-malformed"),
     ];
     for (what, text, expected) in table {
         let folder = tempfile::tempdir().unwrap();
