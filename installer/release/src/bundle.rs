@@ -270,4 +270,52 @@ mod tests {
         }
         assert!(write(&Path::new(GOLDEN).join("tree"), golden_paths()[..4].to_vec(), &mut Vec::new()).is_err(), "without packages");
     }
+
+    #[test]
+    fn a_bundle_with_anything_else_is_refused() {
+        type Files = Vec<(String, Vec<u8>)>;
+        let good: Files = {
+            let mut paths = golden_paths();
+            paths.sort();
+            paths.into_iter().map(|path| (path.clone(), std::fs::read(Path::new(GOLDEN).join("tree").join(path)).unwrap())).collect()
+        };
+        let refused = |what: &str, change: &dyn Fn(&mut Files), why: &str| {
+            let mut files = good.clone();
+            change(&mut files);
+            let mut bytes = Vec::new();
+            for (path, content) in &files {
+                bytes.extend_from_slice(&header(path, content.len() as u64).unwrap());
+                bytes.extend_from_slice(content);
+                bytes.resize(bytes.len() + padding(content.len() as u64), 0);
+            }
+            bytes.resize(bytes.len() + 2 * BLOCK, 0);
+            match read(&mut bytes.as_slice(), &mut |_, content| {
+                std::io::copy(content, &mut std::io::sink()).map(drop).map_err(failed_write)
+            }) {
+                Ok(_) => assert_eq!(why, "", "{what} was taken"),
+                Err(error) => assert!(!why.is_empty() && error.to_string().contains(why), "{what}: {error}"),
+            }
+        };
+        refused("nothing changed", &|_| {}, "");
+        refused("a file twice", &|files| files.insert(1, files[0].clone()), "not in order");
+        refused("another order", &|files| files.swap(0, 1), "not in order");
+        refused("a second release", &|files| files.push(("releases/0.3.0/manifest.toml".into(), vec![1])), "exactly once");
+        refused("a second channel", &|files| files.insert(0, ("channels/edge.toml".into(), vec![1])), "exactly once");
+        refused("no packages", &|files| files.retain(|(path, _)| !path.starts_with("pool/")), "no packages");
+        refused("a long signature", &|files| files[1].1.resize(2000, b'x'), "too long");
+        refused("an empty bundle", &Files::clear, "exactly once");
+        for path in [
+            "dists/stable/Release",
+            "keys/smolotchi.pub",
+            "/etc/passwd",
+            "../x.deb",
+            "pool/../x.deb",
+            "pool/x/y.deb",
+            "pool/.x.deb",
+            "pool/x",
+            "x",
+        ] {
+            refused(path, &|files| files.insert(0, (path.into(), vec![1])), "another place");
+        }
+    }
 }
