@@ -112,7 +112,7 @@ done
 sed "s/@ARCH@/$arch/g; s/@KEYRING@/smolotchi-archive-keyring_${keyring_version}_all.deb/g" tests/demo/README.txt.in >"$work/README.txt"
 {
     echo "dist/demo/"
-    (cd "$work" && find . -type f ! -name '.*' ! -path './repo/dists/*' -printf '  %P\t%s bytes\n' | LC_ALL=C sort | expand -t 72)
+    (cd "$work" && find . -type f ! -name '.*' ! -name CONTENTS.txt ! -path './repo/dists/*' -printf '  %P\t%s bytes\n' | LC_ALL=C sort | expand -t 72)
     echo "  repo/dists/ (the apt repository: suites oldstable, stable, edge)"
     cat "$work/.verified"
     echo "how to use it elsewhere: dist/demo/README.txt"
