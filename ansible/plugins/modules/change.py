@@ -60,7 +60,7 @@ options:
     default: false
   unblock:
     description:
-      - Take a version although it failed on this node before.
+      - Take a version although it failed on this node before, or was rolled back from.
     type: bool
     default: false
 requirements:

@@ -70,7 +70,7 @@ fn a_fleet_from_nothing_to_stable_and_back() {
     };
 
     // Check mode on fresh nodes tells what would be done, and does nothing.
-    let install = json!({"smolotchi_source": url, "smolotchi_channel": "oldstable", "smolotchi_bootstrap": dist.join("repo"), "smolotchi_trust": trust});
+    let install = json!({"smolotchi_source": url, "smolotchi_channel": "oldstable", "smolotchi_bootstrap": dist.join("repo"), "smolotchi_trust": trust, "smolotchi_serial": 3});
     let before: Vec<_> = fleet.lab.nodes().iter().map(|node| node.snapshot_fs().unwrap()).collect();
     let checked = fleet.play("install", install.clone(), &["--check", "--diff"]);
     checked.assert_changed(&NODES);
@@ -126,8 +126,8 @@ fn a_fleet_from_nothing_to_stable_and_back() {
     assert_eq!(codes, expected, "{}", failed.text());
     fleet.assert_installed("0.2.0");
 
-    // Back, with all rows; then up again from a bundle.
-    let back = json!({"smolotchi_version": "0.1.0"});
+    // Back, with all rows; then up again from a bundle, which after that must be asked for knowingly.
+    let back = json!({"smolotchi_version": "0.1.0", "smolotchi_serial": 3});
     fleet.play("rollback", back.clone(), &["--check"]).assert_changed(&NODES);
     fleet.assert_installed("0.2.0");
     fleet.play("rollback", back.clone(), &[]).assert_changed(&NODES);
@@ -136,7 +136,10 @@ fn a_fleet_from_nothing_to_stable_and_back() {
     for node in fleet.lab.nodes() {
         assert_eq!(node.count_events("before").unwrap(), (50, 50), "{}", node.name());
     }
-    let from_bundle = json!({"smolotchi_source": bundle("0.2.0")});
+    let mut from_bundle = json!({"smolotchi_source": bundle("0.2.0"), "smolotchi_serial": 3});
+    let refused = fleet.play("upgrade", from_bundle.clone(), &["--check"]);
+    assert_eq!(refused.failures["node2"]["code"], "change.version-blocked", "{}", refused.text());
+    from_bundle["smolotchi_unblock"] = json!(true);
     fleet.play("upgrade", from_bundle.clone(), &[]).assert_changed(&NODES);
     fleet.assert_installed("0.2.0");
     fleet.play("upgrade", from_bundle, &[]).assert_changed(&[]);
