@@ -25,10 +25,10 @@ impl Node {
         Ok(())
     }
 
-    /// Makes the health gate quick enough for a scenario: three seconds of unbroken health.
+    /// Makes the health gate quick enough for a scenario: five seconds of unbroken health.
     pub fn shorten_gate(&self) -> Result<()> {
         self.run_ok(&["mkdir", "-p", "/etc/smolotchi-install/config.d"])?;
-        self.write("/etc/smolotchi-install/config.d/10-lab.toml", b"[gate]\nwindow_s = 3\ndeadline_s = 60\n")
+        self.write("/etc/smolotchi-install/config.d/10-lab.toml", b"[gate]\nwindow_s = 5\ndeadline_s = 60\n")
     }
 
     /// The version of smolotchi that dpkg has whole, or its state if it hasn't.

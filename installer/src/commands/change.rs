@@ -87,6 +87,7 @@ pub(super) fn release(paths: &Paths, format: Format, kind: Kind, args: &ReleaseA
     progress.step("plan", "planning");
     let inventory = inventory::gather(paths)?;
     let target = plan::target(&release.manifest, &inventory.architecture)?;
+    release.check_bundle(&inventory.architecture)?;
     let request = Request { kind, trigger: Trigger::Installer, unblock: args.unblock };
     let planned = plan::plan(&settings, &inventory, &target, request)?;
     let Some(planned) = planned.filter(|_| !args.dry_run) else {
@@ -133,6 +134,9 @@ pub(super) fn rollback(paths: &Paths, format: Format, args: &RollbackArgs) -> Re
     let Some(installed) = inventory.installed() else {
         return Err(Fault::new(Code::NotInstalled, "smolotchi is not installed on this machine"));
     };
+    if let Some(open) = &inventory.open_change {
+        return Err(Fault::new(Code::ChangeOpen, "a change is being carried out already").fact("change", open.as_str()));
+    }
     if args.to.as_deref() == Some(installed) {
         progress.done();
         return Ok(dry(format, Some(installed), None));

@@ -2,7 +2,7 @@
 //! `tasks::watch` feeds them.
 //!
 //! Good is unbroken health for the window. One bad sample between good ones is a hiccup and doesn't break it; two in a
-//! row do. A crash loop or a failed unit ends it early; otherwise the deadline does.
+//! row do, and so does a restart. A crash loop or a failed unit ends it early; otherwise the deadline does.
 
 use crate::settings::GateSettings;
 use serde::{Deserialize, Serialize};
@@ -87,7 +87,8 @@ pub struct Judge {
     good_since_ms: Option<u64>,
     bad_in_a_row: u32,
     failed_in_a_row: u64,
-    restarts_at_first: Vec<(String, u64)>,
+    /// Per unit: its restarts at the first and at the last sample.
+    restarts: Vec<(String, u64, u64)>,
     last_seq: Option<u64>,
 }
 
@@ -101,7 +102,7 @@ impl Judge {
             good_since_ms: None,
             bad_in_a_row: 0,
             failed_in_a_row: 0,
-            restarts_at_first: Vec::new(),
+            restarts: Vec::new(),
             last_seq: None,
         }
     }
@@ -113,12 +114,18 @@ impl Judge {
         self.last_seq = sample.heartbeat.as_ref().map(|heartbeat| heartbeat.seq);
 
         for unit in &sample.units {
-            match self.restarts_at_first.iter().find(|(name, _)| *name == unit.name) {
-                None => self.restarts_at_first.push((unit.name.clone(), unit.restarts)),
-                Some((_, first)) if unit.restarts >= first + PATIENCE => {
+            match self.restarts.iter_mut().find(|(name, _, _)| *name == unit.name) {
+                None => self.restarts.push((unit.name.clone(), unit.restarts, unit.restarts)),
+                Some((_, first, _)) if unit.restarts >= *first + PATIENCE => {
                     return Judgement::Unhealthy(format!("{} crashes again and again ({} restarts)", unit.name, unit.restarts));
                 }
-                Some(_) => {}
+                Some((_, _, last)) => {
+                    // A crash is no hiccup, however quickly systemd had it running again.
+                    if unit.restarts > *last {
+                        self.good_since_ms = None;
+                    }
+                    *last = unit.restarts;
+                }
             }
         }
         self.failed_in_a_row = if sample.units.iter().any(|unit| unit.active == "failed") { self.failed_in_a_row + 1 } else { 0 };

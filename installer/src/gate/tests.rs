@@ -54,6 +54,23 @@ fn one_hiccup_is_forgiven_two_in_a_row_start_over() {
 }
 
 #[test]
+fn a_restart_breaks_the_window_even_if_no_sample_saw_it_down() {
+    let (second, judgement) = run(|second| {
+        let mut sample = good(second);
+        sample.units[0].restarts = u64::from(second >= 103);
+        sample
+    });
+    assert_eq!((second, judgement), (8, Judgement::Healthy));
+    // One restart every four seconds: never healthy for five.
+    let (_, judgement) = run(|second| {
+        let mut sample = good(second);
+        sample.units[0].restarts = (second - 100) / 4;
+        sample
+    });
+    assert!(matches!(judgement, Judgement::Unhealthy(reason) if reason.contains("crashes again and again")));
+}
+
+#[test]
 fn each_thing_that_must_hold_is_looked_at() {
     type Spoil = fn(&mut Sample);
     let cases: &[(&str, Spoil)] = &[

@@ -151,6 +151,20 @@ impl Release {
         verified
     }
 
+    /// Verifies every package of a bundle for this machine, also those that the machine doesn't need: a stick that was
+    /// damaged or tampered with is refused as a whole. A tree's other packages stay where they are, unread.
+    pub fn check_bundle(&self, architecture: &str) -> Result<()> {
+        let Some(folder) = self.tree.bundle() else { return Ok(()) };
+        for entry in self.manifest.debs.iter().filter(|deb| deb.architecture == architecture || deb.architecture == "all") {
+            let path = folder.join(&entry.path);
+            if !path.exists() {
+                return Err(Fault::new(Code::FileMissing, "a file of the release is missing").fact("path", entry.path.as_str()));
+            }
+            Deb::<Verified>::open_verified(&path, entry).or_fault()?;
+        }
+        Ok(())
+    }
+
     /// The name of the source, as the operator gave it.
     pub fn from(&self) -> &str {
         self.tree.name()

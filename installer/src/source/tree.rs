@@ -72,6 +72,14 @@ impl Tree {
         self.only_channel.as_deref()
     }
 
+    /// Where a bundle was unpacked; nothing for other sources.
+    pub fn bundle(&self) -> Option<&Path> {
+        match &self.place {
+            Place::Bundle(folder) => Some(folder.path()),
+            Place::Folder(_) | Place::Url { .. } => None,
+        }
+    }
+
     /// A small document, whole.
     pub fn read(&self, path: &str, limit: u64) -> Result<Vec<u8>> {
         let mut bytes = Vec::new();
