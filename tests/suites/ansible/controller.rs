@@ -74,9 +74,14 @@ impl Bench {
     }
 
     fn run(&self, playbook: &str, search: &str) -> Run {
+        self.run_in_batches(playbook, search, "100%")
+    }
+
+    fn run_in_batches(&self, playbook: &str, search: &str, serial: &str) -> Run {
+        let serial = format!("smolotchi_serial={serial}");
         let inventory = self.path().join("inventory.json");
         std::fs::write(&inventory, json!({"all": {"hosts": self.hosts}}).to_string()).unwrap();
-        let more = ["--check", "-e", "smolotchi_hosts=all", "-e", "smolotchi_serial=100%", "--forks", "4"].map(str::to_owned);
+        let more = ["--check", "-e", "smolotchi_hosts=all", "-e", &serial, "--forks", "4"].map(str::to_owned);
         let words = self.collection.words(&inventory, playbook, &more);
         let path = format!("{}:{search}", self.path().join("bin").display());
         let output = Command::new("env").args(&words[1..]).env("PATH", path).output().unwrap();
@@ -144,6 +149,22 @@ fn every_end_of_the_installer() {
     assert_eq!(calls(), "install\n");
     bench.run("upgrade", &search());
     assert_eq!(calls(), "install\ninstall\nupgrade\n");
+}
+
+#[test]
+fn nothing_follows_a_batch_with_a_failure() {
+    let mut bench = Bench::new();
+    let good = "{\"event\":\"result\",\"changed\":false,\"installed\":\"0.2.0\"}\n";
+    bench.answers("a-good", 0, good, "");
+    bench.answers("b-sick", 40, &report(40, "rolled-back", Some("0.1.0")), "");
+    bench.answers("c-later", 0, good, "");
+    for playbook in ["install", "upgrade"] {
+        let run = bench.run_in_batches(playbook, &search(), "2");
+        assert_eq!(run.count("a-good", "failed"), Some(0), "{}", run.text());
+        assert_eq!(run.failures.keys().collect::<Vec<_>>(), ["b-sick"], "{}", run.text());
+        assert_eq!(run.count("c-later", "ok"), None, "{playbook} went on: {}", run.text());
+        assert_eq!(run.output.status, 2, "{}", run.text());
+    }
 }
 
 #[test]
