@@ -28,7 +28,6 @@ impl Fleet {
         let lab = Lab::start(Options { nodes: 3, ..Options::default() }).unwrap();
         for node in lab.nodes() {
             node.shorten_gate().unwrap();
-            node.write("/etc/smolotchi-install/config.d/20-x.toml", b"[gate]\nwindow_s = 14\n").unwrap();
         }
         Fleet { lab, collection: Collection::install() }
     }
