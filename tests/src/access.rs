@@ -25,9 +25,11 @@ pub(crate) fn prepare(folder: &Folder, plan: &Plan) -> Result<()> {
     let mut known = String::new();
     let mut inventory = format!(
         "# Nodes of the lab {}; use it inside the lab's network: smolotchi-lab exec -- ansible-playbook -i THIS …\nall:\n  vars:\n    \
-         ansible_user: root\n    ansible_python_interpreter: /usr/bin/python3\n    ansible_ssh_common_args: -F {}\n  children:\n    lab:\n      hosts:\n",
+         ansible_user: root\n    ansible_python_interpreter: /usr/bin/python3\n    ansible_ssh_common_args: -F {}\n    \
+         # Every lab has a node1: a kept connection must not be one of another lab's.\n    ansible_control_path_dir: {}\n  children:\n    lab:\n      hosts:\n",
         plan.name,
-        folder.ssh_config().display()
+        folder.ssh_config().display(),
+        folder.path().join("ssh").display()
     );
     for index in 1..=plan.nodes {
         let address = address(index);
