@@ -245,7 +245,7 @@ fn whatever_was_changed_is_refused_before_anything_is_touched() {
     }
     for (what, change, code) in [
         ("a byte of a bundle's package", "flip b.bundle 50", "release.file-mismatch"),
-        ("a truncated bundle", "truncate -s -4096 b.bundle", "release.bundle-invalid"),
+        ("a truncated bundle", "truncate -s -4096 b.bundle", "release.file-truncated"),
         ("a bundle that goes on", "echo x >>b.bundle", "release.bundle-invalid"),
     ] {
         node.sh_ok(&format!("{flip}{change}")).unwrap();

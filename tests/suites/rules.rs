@@ -42,7 +42,7 @@ const ALLOWED: [(&str, &[&str]); 6] = [
     ("smolotchi-release", &["smolotchi-operator?"]),
     ("smolotchi-store", &[]),
     ("smolotchi-install", &["smolotchi-operator", "smolotchi-release"]),
-    ("smolotchi", &["smolotchi-operator", "smolotchi-release", "smolotchi-store"]),
+    ("smolotchi", &["smolotchi-operator", "smolotchi-store"]),
     ("smolotchi-lab", &["smolotchi-operator", "smolotchi-release", "smolotchi-store"]),
 ];
 

@@ -20,6 +20,9 @@ pub struct SlotManifest {
     pub kind: String,
     /// The release that it goes back to.
     pub version: String,
+    /// Counts the slots of this machine, whose clock may have been wrong: the highest is the newest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub number: Option<u64>,
     /// When it was saved, by this machine's clock.
     pub created_at: Timestamp,
     /// Since when that release was known to be healthy.

@@ -43,6 +43,8 @@ pub enum Event {
     Undoing {
         /// Why, in one sentence.
         reason: String,
+        /// Whether that is the new version's fault, so that it is kept out from now on.
+        blame: bool,
     },
     /// The packages of the version before are back; it is being watched.
     Reverted,
@@ -185,8 +187,11 @@ mod tests {
 
     fn sample(path: &Path) -> Vec<Record> {
         Journal::create(path).unwrap();
-        let events =
-            [Event::Opened, Event::Started { task: Task::SaveSlot }, Event::Undoing { reason: "tab\there \u{0} line\nend".into() }];
+        let events = [
+            Event::Opened,
+            Event::Started { task: Task::SaveSlot },
+            Event::Undoing { reason: "tab\there \u{0} line\nend".into(), blame: true },
+        ];
         let records: Vec<_> = events.into_iter().map(record).collect();
         for record in &records {
             // Opened anew each time, as after a reboot.

@@ -12,11 +12,11 @@ use crate::host::clock;
 use crate::paths::Paths;
 use crate::plan::{Plan, Task};
 use journal::{Event, Journal, Record, Verdict};
-use smolotchi_operator::{Code, Fault, Result, durable};
+use smolotchi_operator::{Code, Fault, Result, durable, log};
 use std::path::{Path, PathBuf};
 
 /// What a change's journal says has happened so far.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Progress {
     /// Tasks begun, in order.
     pub started: Vec<Task>,
@@ -24,25 +24,34 @@ pub struct Progress {
     pub done: Vec<Task>,
     /// Why it goes back, if it does.
     pub undoing: Option<String>,
+    /// Whether that is the new version's fault.
+    pub blame: bool,
     /// The packages of the version before are back.
     pub reverted: bool,
     /// How it ended, if it did.
     pub closed: Option<(Verdict, String)>,
 }
 
-/// Folds the records into the state that they lead to.
-pub fn progress(records: &[Record]) -> Progress {
-    let mut state = Progress { started: Vec::new(), done: Vec::new(), undoing: None, reverted: false, closed: None };
-    for record in records {
-        match &record.event {
+impl Progress {
+    fn apply(&mut self, event: Event) {
+        match event {
             Event::Opened | Event::Observed { .. } => {}
-            Event::Started { task } => state.started.push(*task),
-            Event::Done { task } => state.done.push(*task),
-            Event::Undoing { reason } => state.undoing = Some(reason.clone()),
-            Event::Reverted => state.reverted = true,
-            Event::Closed { verdict, reason } => state.closed = Some((*verdict, reason.clone())),
+            Event::Started { task } => self.started.push(task),
+            Event::Done { task } => self.done.push(task),
+            Event::Undoing { reason, blame } => {
+                self.undoing = Some(reason);
+                self.blame = blame;
+            }
+            Event::Reverted => self.reverted = true,
+            Event::Closed { verdict, reason } => self.closed = Some((verdict, reason)),
         }
     }
+}
+
+/// Folds the records into the state that they lead to.
+pub fn progress(records: &[Record]) -> Progress {
+    let mut state = Progress::default();
+    records.iter().for_each(|record| state.apply(record.event.clone()));
     state
 }
 
@@ -87,7 +96,8 @@ impl Change {
     /// Opens the journal for appending.
     pub fn write(&self) -> Result<Writer> {
         let (journal, records) = Journal::open(&self.journal())?;
-        Ok(Writer { journal, progress: progress(&records) })
+        let same_boot = records.first().is_some_and(|record| record.boot == clock::boot_id());
+        Ok(Writer { journal, progress: progress(&records), same_boot })
     }
 
     /// What its journal says now.
@@ -102,6 +112,8 @@ pub struct Writer {
     journal: Journal,
     /// What has happened so far.
     pub progress: Progress,
+    /// The machine has not been started anew since the change was opened.
+    pub same_boot: bool,
 }
 
 impl Writer {
@@ -109,14 +121,7 @@ impl Writer {
     pub fn record(&mut self, event: Event) -> Result<()> {
         let record = Record { at: clock::wall(), boot: clock::boot_id(), event };
         self.journal.append(&record)?;
-        match record.event {
-            Event::Opened | Event::Observed { .. } => {}
-            Event::Started { task } => self.progress.started.push(task),
-            Event::Done { task } => self.progress.done.push(task),
-            Event::Undoing { reason } => self.progress.undoing = Some(reason),
-            Event::Reverted => self.progress.reverted = true,
-            Event::Closed { verdict, reason } => self.progress.closed = Some((verdict, reason)),
-        }
+        self.progress.apply(record.event);
         Ok(())
     }
 }
@@ -177,14 +182,32 @@ impl Drop for Draft {
     }
 }
 
-/// The open change, if there is one.
+/// The open change, if there is one. One that can't be read is set aside (`open.damaged`): nothing could carry it on, and
+/// it must not keep every later one out.
 pub fn open(paths: &Paths) -> Result<Option<Change>> {
     let link = paths.open();
     match std::fs::read_link(&link) {
-        Ok(target) => Change::load(&paths.state().join(target)).map(Some),
+        Ok(target) => match Change::load(&paths.state().join(target)) {
+            Ok(change) => Ok(Some(change)),
+            Err(fault) => {
+                let aside = link.with_extension("damaged");
+                log::fault(&fault.fact("set_aside", aside.display().to_string()));
+                durable::rename(&link, &aside)?;
+                Ok(None)
+            }
+        },
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(Fault::io("could not read which change is open", &link, &error)),
     }
+}
+
+/// Removes the link to the open change, if it is this one's.
+pub fn unlink(paths: &Paths, change: &Change) -> Result<()> {
+    let named = std::fs::read_link(paths.open()).ok();
+    if named.as_deref().and_then(Path::file_name).is_some_and(|name| name.to_string_lossy() == change.id) {
+        durable::remove(&paths.open())?;
+    }
+    Ok(())
 }
 
 /// All changes' folders, oldest first.

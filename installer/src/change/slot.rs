@@ -6,7 +6,7 @@
 use crate::fault::OrFault;
 use crate::paths::Paths;
 use serde::Serialize;
-use smolotchi_operator::{Result, log};
+use smolotchi_operator::{Code, Fault, Result, log};
 use smolotchi_release::{SlotManifest, slot};
 use std::path::PathBuf;
 
@@ -38,14 +38,23 @@ pub fn all(paths: &Paths) -> Result<Vec<Summary>> {
             .and_then(|bytes| SlotManifest::parse(&bytes).map_err(|error| error.to_string()))
         {
             Ok(slot) => slots.push(slot),
-            Err(error) => log::warning(smolotchi_operator::Code::SlotDamaged, format!("{}: {error}", folder.display())),
+            Err(error) => log::warning(Code::SlotDamaged, format!("{}: {error}", folder.display())),
         }
     }
-    slots.sort_by(|a, b| b.created_at.cmp(&a.created_at).then_with(|| smolotchi_release::version::compare(&b.version, &a.version)));
+    // Not by time: a machine without a clock battery may have been in January when it made the newer one.
+    slots.sort_by(|a, b| b.number.cmp(&a.number).then_with(|| b.created_at.cmp(&a.created_at)));
     Ok(slots
         .into_iter()
         .map(|slot| Summary { version: slot.version, schema: slot.schema, created_at: slot.created_at.to_string() })
         .collect())
+}
+
+/// The number that the next slot gets.
+pub fn next_number(paths: &Paths) -> Result<u64> {
+    let numbers = super::list(&paths.slots())?
+        .into_iter()
+        .filter_map(|folder| SlotManifest::parse(&std::fs::read(folder.join(slot::FILE)).ok()?).ok()?.number);
+    Ok(numbers.max().unwrap_or(0) + 1)
 }
 
 /// The version that a rollback without a named version goes to: the newest slot that is neither what runs nor blocked.
@@ -56,9 +65,15 @@ pub fn default_target<'a>(slots: &'a [Summary], installed: &str, blocked: &[(Str
         .find(|version| *version != installed && !blocked.iter().any(|(blocked, _)| blocked == version))
 }
 
-/// Reads a slot and hashes all its files.
+/// Reads a slot and hashes its packages. The snapshot isn't needed to go back, so damage there doesn't stand in the way.
 pub fn verified(paths: &Paths, version: &str) -> Result<SlotManifest> {
-    SlotManifest::verify_in(&folder(paths, version)).or_fault()
+    let folder = folder(paths, version);
+    let path = folder.join(slot::FILE);
+    let bytes = std::fs::read(&path)
+        .map_err(|error| Fault::new(Code::SlotDamaged, "a slot can't be read").fact("path", path.display().to_string()).cause(&error))?;
+    let slot = SlotManifest { snapshot: None, ..SlotManifest::parse(&bytes).or_fault()? };
+    slot.check_files(&folder).or_fault()?;
+    Ok(slot)
 }
 
 /// Removes the oldest slots beyond `keep`; those of `needed` versions always stay.
@@ -96,11 +111,13 @@ mod tests {
     fn the_oldest_go_first_and_the_needed_stay() {
         let root = tempfile::tempdir().unwrap();
         let paths = Paths::new(root.path());
-        for (version, at) in [("0.1.0", "2026-01-01T00:00:00Z"), ("0.2.0", "2026-01-02T00:00:00Z"), ("0.3.0", "2026-01-03T00:00:00Z")] {
+        for (number, version, at) in
+            [(1, "0.1.0", "2026-03-01T00:00:00Z"), (2, "0.2.0", "2026-01-02T00:00:00Z"), (3, "0.3.0", "2026-01-01T00:00:00Z")]
+        {
             let folder = folder(&paths, version);
             std::fs::create_dir_all(&folder).unwrap();
             let slot = format!(
-                "kind = \"{}\"\nversion = \"{version}\"\ncreated_at = \"{at}\"\n[[deb]]\npackage = \"smolotchi\"\nversion = \"{version}\"\n\
+                "kind = \"{}\"\nnumber = {number}\nversion = \"{version}\"\ncreated_at = \"{at}\"\n[[deb]]\npackage = \"smolotchi\"\nversion = \"{version}\"\n\
                  architecture = \"arm64\"\nfile = \"a.deb\"\nsize = 1\nsha256 = \"{}\"\norigin = \"original\"\n",
                 slot::KIND,
                 "00".repeat(32)

@@ -101,15 +101,12 @@ pub(super) fn release(paths: &Paths, format: Format, kind: Kind, args: &ReleaseA
     };
 
     let lock = lock::ours(&paths.plan_lock())?;
+    none_open(paths)?;
     let draft = Draft::new(paths)?;
     for deb in &planned.debs {
         progress.step("fetch", &format!("fetching {} {} ({} bytes)", deb.package, deb.version, deb.size));
         release.fetch(&deb.package, &inventory.architecture, &draft.debs())?;
         go_on(&flag)?;
-    }
-    // Someone else may have opened a change meanwhile.
-    if let Some(open) = change::open(paths)? {
-        return Err(Fault::new(Code::ChangeOpen, "a change is being carried out already").fact("change", open.id));
     }
     if args.unblock {
         let mut memory = Memory::load(paths)?;
@@ -185,6 +182,7 @@ pub(super) fn rollback(paths: &Paths, format: Format, args: &RollbackArgs) -> Re
     go_on(&flag)?;
 
     let lock = lock::ours(&paths.plan_lock())?;
+    none_open(paths)?;
     let draft = Draft::new(paths)?;
     let folder = slot::folder(paths, &to).join("debs");
     for deb in &planned.debs {
@@ -193,6 +191,14 @@ pub(super) fn rollback(paths: &Paths, format: Format, args: &RollbackArgs) -> Re
     let change = draft.open(paths, planned)?;
     drop(lock);
     carry_out(paths, &settings, format, &progress, &change, &flag)
+}
+
+/// Someone else may have opened a change since the inventory was taken; the plan's lock keeps it so from here on.
+fn none_open(paths: &Paths) -> Result<()> {
+    match change::open(paths)? {
+        None => Ok(()),
+        Some(open) => Err(Fault::new(Code::ChangeOpen, "a change is being carried out already").fact("change", open.id)),
+    }
 }
 
 /// A channel is never believed at a lower sequence again.
@@ -226,7 +232,7 @@ fn carry_out(
         tasks::carry_on(paths, settings)?.ok_or_else(|| Fault::new(Code::JournalDamaged, "the change was closed by someone else"))?
     };
     progress.done();
-    let installed = crate::host::dpkg::packages()?.into_iter().find(|package| package.name == "smolotchi" && package.is_present());
+    let installed = crate::host::dpkg::agent()?;
     let exit = report.exit();
     let outcome = Outcome {
         event: "result",

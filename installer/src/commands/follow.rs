@@ -18,6 +18,7 @@ const PATIENCE_MS: u64 = 10_000;
 pub(super) fn follow(change: &Change, shown: &Progress, interrupted: &AtomicBool, began_ms: u64) -> Result<Report> {
     let mut seen = 0;
     let mut last_busy = began_ms;
+    let mut tried_again = false;
     loop {
         let records = journal::read(&change.journal())?;
         for record in records.iter().skip(seen) {
@@ -39,6 +40,10 @@ pub(super) fn follow(change: &Change, shown: &Progress, interrupted: &AtomicBool
         let now = clock::boottime_ms();
         if systemd::executor_is_busy()? {
             last_busy = now;
+        } else if now.saturating_sub(last_busy) > PATIENCE_MS / 2 && !tried_again {
+            // It may have been on its way out with the change before when ours was opened.
+            systemd::start_executor()?;
+            tried_again = true;
         } else if now.saturating_sub(last_busy) > PATIENCE_MS {
             return Err(Fault::new(Code::RollbackFailed, "the executor stopped before the change was closed")
                 .fact("change", change.id.as_str())
@@ -54,7 +59,7 @@ fn words(event: &Event) -> (&'static str, String) {
         Event::Started { task } => ("started", task.sentence().to_owned()),
         Event::Done { task } => ("done", format!("done: {}", task.sentence())),
         Event::Observed { text } => ("observed", text.clone()),
-        Event::Undoing { reason } => ("undoing", format!("going back: {reason}")),
+        Event::Undoing { reason, .. } => ("undoing", format!("going back: {reason}")),
         Event::Reverted => ("reverted", "the version before is back, and is watched".to_owned()),
         Event::Closed { verdict, reason } => ("closed", format!("{}: {reason}", verdict.as_str())),
     }

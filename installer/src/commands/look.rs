@@ -10,7 +10,7 @@ use smolotchi_operator::{Code, Exit, Fault, Format, Result, Table, output};
 /// What runs, what happened last, what is blocked, what it can go back to.
 pub(super) fn status(paths: &Paths, format: Format) -> Result<Exit> {
     super::need_root()?;
-    let installed = dpkg::packages()?.into_iter().find(|package| package.name == "smolotchi" && package.is_present());
+    let installed = dpkg::agent()?;
     let status = report::status(paths, installed.map(|package| package.version))?;
     output::emit(format, &status);
     Ok(Exit::Success)

@@ -54,7 +54,8 @@ fn carry_on(paths: &Paths) -> Result<Exit> {
         settings::Settings::default()
     });
     // The unit's own success is that the change is closed; how it ended is in the report.
-    tasks::carry_on(paths, &settings)?;
+    // Another one may be opened while this one is being closed.
+    while tasks::carry_on(paths, &settings)?.is_some() {}
     Ok(Exit::Success)
 }
 
@@ -63,7 +64,7 @@ fn unblock(paths: &Paths, format: Format, version: &str) -> Result<Exit> {
     let mut memory = Memory::load(paths)?;
     if memory.blocked.remove(version).is_some() {
         memory.save(paths)?;
-        let installed = crate::host::dpkg::packages()?.into_iter().find(|package| package.name == "smolotchi" && package.is_present());
+        let installed = crate::host::dpkg::agent()?;
         crate::change::report::publish(paths, installed.map(|package| package.version));
         if format == Format::Table {
             log::notice(format!("{version} may be installed again"));

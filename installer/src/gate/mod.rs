@@ -75,6 +75,8 @@ pub enum Judgement {
 
 /// A unit is a crash loop after so many restarts, and a `failed` unit is believed after so many samples.
 const PATIENCE: u64 = 3;
+/// The unit that owns heartbeat and proof.
+const CORE: &str = "smolotchi-core";
 /// A heartbeat older than this isn't fresh; core writes one every second.
 const STALE_MS: u64 = 5_000;
 
@@ -156,8 +158,8 @@ impl Judge {
     fn complaints(&self, sample: &Sample) -> Vec<String> {
         let mut complaints: Vec<String> = sample.packages.clone();
         for unit in &sample.units {
-            // Masked or disabled is the operator's word, and nothing that a version can be blamed for.
-            let unwanted = matches!(unit.enabled.as_str(), "masked" | "masked-runtime" | "disabled") && unit.active == "inactive";
+            // The operator's word is nothing that a version can be blamed for.
+            let unwanted = is_unwanted(unit) && unit.active == "inactive";
             if unit.active != "active" && !unwanted {
                 complaints.push(format!("{} is {}", unit.name, unit.active));
             }
@@ -165,11 +167,8 @@ impl Judge {
                 complaints.push(format!("{} did not ping its watchdog for {age} ms (limit {limit} ms)", unit.name));
             }
         }
-        // With its service masked or disabled, core can't be asked.
-        let silenced = sample
-            .units
-            .iter()
-            .any(|unit| unit.active == "inactive" && matches!(unit.enabled.as_str(), "masked" | "masked-runtime" | "disabled"));
+        // With core itself masked or disabled it can't be asked; any other unit is no excuse.
+        let silenced = sample.units.iter().any(|unit| unit.name.starts_with(CORE) && unit.active == "inactive" && is_unwanted(unit));
         if silenced {
             return complaints;
         }
@@ -195,6 +194,11 @@ impl Judge {
         }
         complaints
     }
+}
+
+/// Masked or disabled by the operator.
+fn is_unwanted(unit: &UnitSample) -> bool {
+    matches!(unit.enabled.as_str(), "masked" | "masked-runtime" | "disabled")
 }
 
 #[cfg(test)]

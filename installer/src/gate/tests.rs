@@ -6,7 +6,7 @@ fn judge() -> Judge {
     let expected = Expected {
         version: "0.2.0".into(),
         schema: Some(3),
-        health: Health { units: vec!["core".into()], heartbeat: "/run/h".into(), prove: "/run/p".into() },
+        health: Health { units: vec!["smolotchi-core.service".into()], heartbeat: "/run/h".into(), prove: "/run/p".into() },
     };
     Judge::new(expected, GateSettings { window_s: 5, deadline_s: 20 })
 }
@@ -16,7 +16,7 @@ fn good(second: u64) -> Sample {
         now_ms: second * 1000,
         packages: Vec::new(),
         units: vec![UnitSample {
-            name: "core".into(),
+            name: "smolotchi-core.service".into(),
             active: "active".into(),
             restarts: 0,
             enabled: "enabled".into(),
@@ -115,7 +115,7 @@ fn a_crash_loop_and_a_failed_unit_end_it_early() {
         sample
     });
     assert_eq!(second, 2);
-    assert!(matches!(judgement, Judgement::Unhealthy(reason) if reason.contains("core is failed")));
+    assert!(matches!(judgement, Judgement::Unhealthy(reason) if reason.contains("smolotchi-core.service is failed")));
 }
 
 #[test]
@@ -129,4 +129,22 @@ fn a_unit_that_the_operator_masked_or_disabled_is_not_the_versions_fault() {
         sample
     });
     assert_eq!(judgement, Judgement::Healthy);
+}
+
+#[test]
+fn a_page_that_the_operator_disabled_excuses_nothing_of_core() {
+    let (_, judgement) = run(|second| {
+        let mut sample = good(second);
+        let web = UnitSample {
+            name: "smolotchi-web.socket".into(),
+            active: "inactive".into(),
+            restarts: 0,
+            enabled: "disabled".into(),
+            watchdog: None,
+        };
+        sample.units.push(web);
+        sample.proof = Err("disk full".into());
+        sample
+    });
+    assert!(matches!(judgement, Judgement::Unhealthy(reason) if reason.contains("could not commit")));
 }

@@ -12,7 +12,7 @@ use crate::host::{dpkg, inventory, lock, systemd};
 use crate::paths::Paths;
 use crate::plan::{self, Kind, PlannedDeb, Request, Target, Task, Trigger};
 use crate::settings::{self, Settings};
-use crate::tasks;
+use crate::tasks::{self, Snapshots};
 use smolotchi_operator::{Code, Exit, Fault, Result, log};
 use smolotchi_release::{Deb, ReleaseToml, Untrusted, version};
 use std::cmp::Ordering;
@@ -53,13 +53,13 @@ pub fn preinst(paths: &Paths, args: &[String]) -> Result<Exit> {
 
 /// smolotchi's postinst: nothing is left to do but to make sure that someone watches.
 pub fn postinst(paths: &Paths, _args: &[String]) -> Result<Exit> {
-    if change::open(paths)?.is_some() && systemd::has_executor() && !systemd::executor_is_busy()? {
-        systemd::start_executor()?;
+    if change::open(paths)?.is_some() && !systemd::executor_is_busy().unwrap_or(false) {
+        start();
     }
     Ok(Exit::Success)
 }
 
-/// smolotchi's postrm: a purged package leaves no pin and no public status of itself behind.
+/// smolotchi's postrm: the public status says that it is gone.
 pub fn postrm(paths: &Paths, args: &[String]) -> Result<Exit> {
     if args.first().is_some_and(|word| word == "purge" || word == "remove") {
         crate::change::report::publish(paths, None);
@@ -78,8 +78,14 @@ fn open(paths: &Paths, settings: &Settings, trigger: Trigger, from: &str, to: &s
 fn open_change(paths: &Paths, settings: &Settings, trigger: Trigger, from: &str, to: &str, deb: Option<PathBuf>) -> Result<()> {
     let _lock = lock::ours(&paths.plan_lock())?;
     let inventory = inventory::gather(paths)?;
-    if inventory.installed() != Some(from) {
-        // Only configuration files are left of it: there is nothing to go back to.
+    if !inventory.package("smolotchi").is_some_and(|package| package.version == from && package.is_whole()) {
+        // Only configuration files are left of it, or it is broken: there is nothing good to go back to, and what comes may be the repair.
+        log::notice(format!("smolotchi {from} is not whole: no way back is kept"));
+        return Ok(());
+    }
+    if !systemd::has_executor() {
+        // An image build, or the operator masked the executor: nobody would ever close a change.
+        log::notice("nobody would carry a change on here: no way back is kept");
         return Ok(());
     }
     let installed = inventory::release(paths);
@@ -93,8 +99,8 @@ fn open_change(paths: &Paths, settings: &Settings, trigger: Trigger, from: &str,
     }
     let described = incoming.as_ref().or(installed.as_ref());
     let Some(described) = described else {
-        return Err(Fault::new(Code::Preflight, "the installed release doesn't say what must be healthy")
-            .fact("file", paths.release_toml().display().to_string()));
+        log::warning(Code::Preflight, "the installed release doesn't say what must be healthy: no way back is kept");
+        return Ok(());
     };
     let target = Target {
         version: to.to_owned(),
@@ -106,13 +112,19 @@ fn open_change(paths: &Paths, settings: &Settings, trigger: Trigger, from: &str,
     let request = Request { kind, trigger, unblock: true };
     let Some(planned) = plan::plan(settings, &inventory, &target, request)? else { return Ok(()) };
     log::notice(format!("smolotchi {from} -> {to}: keeping the way back"));
-    tasks::save_slot(paths, &planned, installed)?;
+    // A database that is damaged must not keep out the version that may mend it.
+    tasks::save_slot(paths, &planned, installed, Snapshots::Should)?;
     let change = draft.open(paths, planned)?;
     change.write()?.record(change::journal::Event::Done { task: Task::SaveSlot })?;
-    if systemd::has_executor() {
-        systemd::start_executor()?;
-    }
+    start();
     Ok(())
+}
+
+/// Starts the executor. Where systemd refuses (it is shutting down), the next boot starts it: the change is open.
+fn start() {
+    if let Err(fault) = systemd::start_executor() {
+        log::warning(fault.code, format!("the watch could not be started and waits for the next boot: {fault}"));
+    }
 }
 
 /// Keeps the incoming package in the change (apt deletes its own after success). apt has verified it against the

@@ -5,8 +5,12 @@
 use super::run;
 use crate::gate::Heartbeat;
 use crate::paths::Paths;
+use rustix::fs::{Mode, OFlags};
 use serde::Deserialize;
 use smolotchi_operator::{Code, Fault, Result};
+use std::fs::File;
+use std::io::Read;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, fchown, lchown};
 use std::path::Path;
 use std::time::Duration;
 
@@ -15,9 +19,23 @@ pub const USER: &str = "smolotchi";
 /// How long core may take to commit one row.
 const PROOF_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// No answer of the agent is longer.
+const ANSWER_LIMIT: u64 = 64 << 10;
+
 /// Reads the heartbeat.
 pub fn heartbeat(path: &str) -> Option<Heartbeat> {
-    serde_json::from_slice(&std::fs::read(path).ok()?).ok()
+    let mut bytes = Vec::new();
+    plain_file(Path::new(path)).ok()?.take(ANSWER_LIMIT).read_to_end(&mut bytes).ok()?;
+    serde_json::from_slice(&bytes).ok()
+}
+
+/// Opens a regular file with one name, through no link and without waiting: what lies where another user may write can be
+/// anything.
+fn plain_file(path: &Path) -> std::io::Result<File> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file = File::from(rustix::fs::open(path, flags, Mode::empty())?);
+    let meta = file.metadata()?;
+    if meta.is_file() && meta.nlink() == 1 { Ok(file) } else { Err(std::io::Error::other("it is no plain file")) }
 }
 
 #[derive(Deserialize)]
@@ -38,9 +56,10 @@ pub fn prove(socket: &str) -> std::result::Result<u32, String> {
         .no_proxy()
         .build()
         .map_err(|error| chain(&error))?;
-    let response = client.post("http://core/v1/prove").send().map_err(|error| chain(&error))?;
+    let mut response = client.post("http://core/v1/prove").send().map_err(|error| chain(&error))?;
     let status = response.status();
-    let text = response.text().map_err(|error| chain(&error))?;
+    let mut text = String::new();
+    response.by_ref().take(ANSWER_LIMIT).read_to_string(&mut text).map_err(|error| chain(&error))?;
     match serde_json::from_str::<Proof>(&text) {
         Ok(Proof { committed: true, schema }) if status.is_success() => Ok(schema),
         _ => Err(format!("it answered {status}: {}", text.chars().take(200).collect::<String>())),
@@ -65,7 +84,6 @@ pub fn snapshot(paths: &Paths, folder: &Path, file: &str) -> Result<bool> {
     }
     let owner =
         std::fs::metadata(paths.database()).map_err(|error| Fault::io("could not look at the database", paths.database(), &error))?;
-    use std::os::unix::fs::{MetadataExt, chown, lchown};
     chown(folder, Some(owner.uid()), Some(owner.gid())).map_err(|error| Fault::io("could not hand over a folder", folder, &error))?;
     let target = folder.join(file);
     let agent = paths.agent();
@@ -74,10 +92,15 @@ pub fn snapshot(paths: &Paths, folder: &Path, file: &str) -> Result<bool> {
         let said = fault.details.get("said").cloned().unwrap_or_default();
         Fault::new(Code::StoreFailed, "could not make a snapshot of the database").fact("said", said)
     })?;
-    for path in [&target, folder] {
-        // Never through a link that the other user may have left there.
-        lchown(path, Some(0), Some(0)).map_err(|error| Fault::io("could not take back the snapshot", path, &error))?;
-    }
+    // First the folder, so that nothing in it can change its meaning any more; then the file itself, not its name.
+    lchown(folder, Some(0), Some(0)).map_err(|error| Fault::io("could not take back a folder", folder, &error))?;
+    let take = || {
+        let file = plain_file(&target)?;
+        fchown(&file, Some(0), Some(0))?;
+        file.set_permissions(std::fs::Permissions::from_mode(0o600))?;
+        file.sync_all()
+    };
+    take().map_err(|error| Fault::io("could not take over the snapshot", &target, &error))?;
     Ok(true)
 }
 

@@ -33,6 +33,11 @@ fn parse(text: &str) -> Vec<Package> {
         .collect()
 }
 
+/// The agent's package, if it is on the machine.
+pub fn agent() -> Result<Option<Package>> {
+    Ok(packages()?.into_iter().find(|package| package.name == "smolotchi" && package.is_present()))
+}
+
 /// What `dpkg --audit` complains about; empty when all is well.
 pub fn audit() -> Result<String> {
     let output = run::output(&mut run::command("dpkg", &["--audit"]))?;
@@ -66,7 +71,8 @@ impl Installable {
 /// Unpacks and configures packages in one run. The caller holds the front-end lock. Run again after a crash, it heals:
 /// dpkg unpacks the same file over whatever state there is.
 pub fn install(debs: &[Installable], change: &str) -> Result<()> {
-    let mut args: Vec<std::ffi::OsString> = vec!["--install".into(), "--force-confdef".into(), "--force-confold".into()];
+    let mut args: Vec<std::ffi::OsString> =
+        ["--install", "--force-confdef", "--force-confold", "--no-force-unsafe-io"].map(Into::into).to_vec();
     args.extend(debs.iter().map(|deb| deb.path.clone().into_os_string()));
     call(&args, change)
 }
@@ -82,8 +88,13 @@ pub const CHANGE_VARIABLE: &str = "SMOLOTCHI_CHANGE";
 fn call<S: AsRef<std::ffi::OsStr>>(args: &[S], change: &str) -> Result<()> {
     let mut command = run::command("dpkg", args);
     command.env("DPKG_FRONTEND_LOCKED", "1").env(CHANGE_VARIABLE, change);
+    // To a file and not to us: should we be killed, dpkg must not die of a pipe that nobody reads.
+    let path = std::path::Path::new("/run/smolotchi-install.dpkg.log");
+    let log = std::fs::File::create(path).map_err(|error| Fault::io("could not write dpkg's log", path, &error))?;
+    let again = log.try_clone().map_err(|error| Fault::io("could not write dpkg's log", path, &error))?;
+    command.stdout(log).stderr(again);
     let output = run::output(&mut command)?;
-    let said = run::said(&output);
+    let said = std::fs::read_to_string(path).unwrap_or_default();
     for line in said.lines() {
         smolotchi_operator::log::info(format!("dpkg: {line}"));
     }

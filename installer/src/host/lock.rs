@@ -46,9 +46,10 @@ pub fn dpkg_frontend(paths: &Paths, patience: Duration) -> Result<Lock> {
     loop {
         let file = open(&path)?;
         match rustix::fs::fcntl_lock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => return Ok(Lock { _file: file }),
-            Err(rustix::io::Errno::ACCESS | rustix::io::Errno::AGAIN) if began.elapsed() < patience => std::thread::sleep(AGAIN),
-            Err(rustix::io::Errno::ACCESS | rustix::io::Errno::AGAIN) => {
+            // A dpkg that outlived whoever started it holds only the inner lock.
+            Ok(()) if inner_is_free(paths)? => return Ok(Lock { _file: file }),
+            Ok(()) | Err(rustix::io::Errno::ACCESS | rustix::io::Errno::AGAIN) if began.elapsed() < patience => std::thread::sleep(AGAIN),
+            Ok(()) | Err(rustix::io::Errno::ACCESS | rustix::io::Errno::AGAIN) => {
                 return Err(Fault::new(Code::Locked, "another package operation holds dpkg's lock")
                     .fact("lock", path.display().to_string())
                     .fact("waited_s", patience.as_secs())
@@ -56,5 +57,16 @@ pub fn dpkg_frontend(paths: &Paths, patience: Duration) -> Result<Lock> {
             }
             Err(error) => return Err(Fault::io("could not take dpkg's lock", &path, &error.into())),
         }
+    }
+}
+
+/// True when no dpkg is at work. Closing the file drops the lock again: dpkg takes it itself.
+fn inner_is_free(paths: &Paths) -> Result<bool> {
+    let path = paths.dpkg().join("lock");
+    let file = open(&path)?;
+    match rustix::fs::fcntl_lock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(true),
+        Err(rustix::io::Errno::ACCESS | rustix::io::Errno::AGAIN) => Ok(false),
+        Err(error) => Err(Fault::io("could not take dpkg's lock", &path, &error.into())),
     }
 }

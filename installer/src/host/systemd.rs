@@ -63,6 +63,8 @@ fn span_ms(text: &str) -> Option<u64> {
 
 /// Starts the executor without waiting for it.
 pub fn start_executor() -> Result<()> {
+    // Also forgets how often it was started lately: each change is a start of its own, and no crash loop.
+    let _ = run::output(&mut run::command("systemctl", &["reset-failed", EXECUTOR]));
     run::succeed(&mut run::command("systemctl", &["start", "--no-block", EXECUTOR])).map(drop)
 }
 

@@ -201,7 +201,9 @@ pub fn plan(settings: &Settings, inventory: &Inventory, target: &Target, request
                     .fact("reason", reason.as_str()));
             }
         }
-        if !inventory.dpkg_audit.is_empty() {
+        // A broken agent is healed by unpacking it anew, and going back must always be possible.
+        let heals = request.kind == Kind::Rollback || inventory.package("smolotchi").is_some_and(|package| !package.is_whole());
+        if !inventory.dpkg_audit.is_empty() && !heals {
             return Err(Fault::new(Code::Preflight, "dpkg has packages that are not wholly installed")
                 .fact("dpkg_audit", inventory.dpkg_audit.as_str())
                 .hint("finish them first: dpkg --configure -a, then apt-get -f install"));

@@ -83,6 +83,9 @@ fn preflight_says_numbers() {
     let mut broken = inventory(Some(("0.1.0", "ii ")));
     broken.dpkg_audit = "half-installed".into();
     assert_eq!(plan(&Settings::default(), &broken, &release("0.2.0"), ask(Kind::Upgrade)).unwrap_err().code, Code::Preflight);
+    assert!(plan(&Settings::default(), &broken, &release("0.0.9"), ask(Kind::Rollback)).unwrap().is_some(), "going back is the repair");
+    broken.packages[0].state = "iF ".into();
+    assert!(plan(&Settings::default(), &broken, &release("0.2.0"), ask(Kind::Upgrade)).unwrap().is_some(), "unpacking anew is the repair");
     let mut open = inventory(Some(("0.1.0", "ii ")));
     open.open_change = Some("0001".into());
     assert_eq!(plan(&Settings::default(), &open, &release("0.2.0"), ask(Kind::Upgrade)).unwrap_err().code, Code::ChangeOpen);

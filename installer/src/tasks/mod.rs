@@ -8,7 +8,7 @@ mod save_slot;
 mod undo;
 mod watch;
 
-pub use save_slot::save_slot;
+pub use save_slot::{Snapshots, save_slot};
 
 use crate::change::journal::{Event, Verdict};
 use crate::change::memory::{Block, Memory};
@@ -18,7 +18,7 @@ use crate::host::{clock, dpkg, lock, systemd};
 use crate::paths::Paths;
 use crate::plan::{Kind, Task, Trigger};
 use crate::settings::Settings;
-use smolotchi_operator::{Result, durable, log};
+use smolotchi_operator::{Code, Result, durable, log};
 use std::time::Duration;
 
 /// Changes that stay in the history.
@@ -41,14 +41,14 @@ impl Context<'_> {
 
     /// The agent's package as dpkg knows it.
     fn agent(&self) -> Result<Option<crate::inventory::Package>> {
-        Ok(dpkg::packages()?.into_iter().find(|package| package.name == "smolotchi" && package.is_present()))
+        dpkg::agent()
     }
 }
 
 /// Carries the open change on until it is closed. `None`: there was no open change.
 pub fn carry_on(paths: &Paths, settings: &Settings) -> Result<Option<Report>> {
-    let Some(change) = change::open(paths)? else { return Ok(None) };
     let _executor = lock::ours(&paths.executor_lock())?;
+    let Some(change) = change::open(paths)? else { return Ok(None) };
     let context = Context { paths, settings, change: &change };
     let mut writer = change.write()?;
     log::notice(format!("carrying on {}", change.id));
@@ -68,13 +68,13 @@ fn run(context: &Context<'_>, writer: &mut Writer, evidence: &mut Vec<String>) -
             Forward::Healthy => return Ok((Verdict::Committed, format!("{} is healthy", context.change.plan.to))),
             Forward::Nothing(reason) => return Ok((Verdict::Abandoned, reason)),
             // Removed by the operator while it was watched: that is no failure of the version, and it must not come back.
-            Forward::Sick(_) if context.change.plan.from.is_some() && context.agent()?.is_none() => {
+            Forward::Sick { .. } if context.change.plan.from.is_some() && context.agent()?.is_none() => {
                 return Ok((Verdict::Abandoned, "smolotchi was removed meanwhile".to_owned()));
             }
-            Forward::Sick(reason) => {
+            Forward::Sick { reason, blame } => {
                 log::notice(format!("going back from {}: {reason}", context.change.plan.to));
-                writer.record(Event::Undoing { reason })?;
-                report::publish(context.paths, None);
+                writer.record(Event::Undoing { reason, blame })?;
+                report::publish(context.paths, Some(context.change.plan.to.clone()));
             }
         }
     }
@@ -82,6 +82,8 @@ fn run(context: &Context<'_>, writer: &mut Writer, evidence: &mut Vec<String>) -
     let reason = writer.progress.undoing.clone().unwrap_or_default();
     match undo::undo(context, writer) {
         Ok(()) => Ok((Verdict::RolledBack, reason)),
+        // The machine's own trouble (a lock, a program that can't be run) says nothing about the slot: try again, also at the next boot.
+        Err(fault) if !matches!(fault.code, Code::RollbackFailed | Code::SlotDamaged | Code::FileMismatch | Code::TaskFailed) => Err(fault),
         Err(fault) => {
             log::fault(&fault);
             Ok((Verdict::OperatorNeeded, format!("{reason}; and going back failed: {fault}")))
@@ -94,8 +96,13 @@ enum Forward {
     Healthy,
     /// Nothing was changed, and why.
     Nothing(String),
-    /// What was changed isn't good, and why.
-    Sick(String),
+    /// What was changed isn't good.
+    Sick {
+        /// Why.
+        reason: String,
+        /// Whether that is the version's fault, rather than the machine's.
+        blame: bool,
+    },
 }
 
 fn forward(context: &Context<'_>, writer: &mut Writer) -> Result<Forward> {
@@ -111,7 +118,7 @@ fn forward(context: &Context<'_>, writer: &mut Writer) -> Result<Forward> {
         match task {
             Task::SaveSlot => {
                 // Nothing is touched yet: a failure here costs nothing but the change.
-                if let Err(fault) = save_slot(context.paths, plan, None) {
+                if let Err(fault) = save_slot(context.paths, plan, None, Snapshots::Must) {
                     log::fault(&fault);
                     return Ok(Forward::Nothing(format!("the slot could not be saved: {fault}")));
                 }
@@ -119,7 +126,11 @@ fn forward(context: &Context<'_>, writer: &mut Writer) -> Result<Forward> {
             Task::Packages => {
                 if let Err(fault) = packages::install(context) {
                     log::fault(&fault);
-                    return Ok(Forward::Sick(format!("the packages could not be installed: {fault}")));
+                    let reason = format!("the packages could not be installed: {fault}");
+                    let agent = context.agent()?;
+                    let untouched = agent.as_ref().is_none_or(|package| Some(&package.version) == plan.from.as_ref() && package.is_whole());
+                    // A lock that never came free, or dpkg unwound it all: the version was never tried.
+                    return Ok(if untouched { Forward::Nothing(reason) } else { Forward::Sick { reason, blame: true } });
                 }
             }
             Task::Watch => {
@@ -127,12 +138,15 @@ fn forward(context: &Context<'_>, writer: &mut Writer) -> Result<Forward> {
                     match packages::settle(context)? {
                         packages::Settled::Whole => {}
                         packages::Settled::Unchanged(reason) => return Ok(Forward::Nothing(reason)),
-                        packages::Settled::Broken(reason) => return Ok(Forward::Sick(reason)),
+                        packages::Settled::Broken { reason, in_postinst } => {
+                            // The power, a full disk or Ctrl-C in the middle of dpkg is not the version's fault.
+                            return Ok(Forward::Sick { reason, blame: in_postinst && writer.same_boot });
+                        }
                     }
                 }
                 match watch::watch(context, writer, &watch::to(context))? {
                     Ok(()) => {}
-                    Err(reason) => return Ok(Forward::Sick(reason)),
+                    Err(reason) => return Ok(Forward::Sick { reason, blame: true }),
                 }
             }
         }
@@ -145,7 +159,12 @@ fn forward(context: &Context<'_>, writer: &mut Writer) -> Result<Forward> {
 fn close(context: &Context<'_>, writer: &mut Writer, verdict: Verdict, reason: &str, evidence: Vec<String>) -> Result<Report> {
     let (paths, change) = (context.paths, context.change);
     let plan = &change.plan;
-    remember(context, verdict, reason)?;
+    if verdict == Verdict::Committed {
+        // dpkg may be told not to sync (force-unsafe-io), and apt may have been the one that ran it.
+        rustix::fs::sync();
+    }
+    // A disk that is full by now must not keep the change open: the verdict needs no new blocks, all else is told and left.
+    told("what is blocked was not written", remember(context, verdict, reason, writer.progress.blame));
     let report = Report {
         id: change.id.clone(),
         kind: plan.kind.as_str().to_owned(),
@@ -160,19 +179,20 @@ fn close(context: &Context<'_>, writer: &mut Writer, verdict: Verdict, reason: &
     };
     // Written again after a power cut here, it would lose the evidence.
     if report::read(&change.folder).is_none() {
-        report::write(change, &report)?;
+        told("the report was not written", report::write(change, &report));
     }
     if writer.progress.closed.is_none() {
         writer.record(Event::Closed { verdict, reason: reason.to_owned() })?;
     }
-    keep_packages(context, verdict)?;
-    slot::collect(paths, context.settings.slots.keep, &plan.from.iter().map(String::as_str).collect::<Vec<_>>())?;
-    durable::remove(&paths.open())?;
-    change::forget_old(paths, HISTORY)?;
+    told("the packages were not kept", keep_packages(context, verdict));
+    let needed: Vec<&str> = plan.from.iter().map(String::as_str).collect();
+    told("old slots were not removed", slot::collect(paths, context.settings.slots.keep, &needed));
+    change::unlink(paths, change)?;
+    told("old changes were not removed", change::forget_old(paths, HISTORY));
     report::publish(paths, context.agent()?.map(|package| package.version));
     match verdict {
         Verdict::OperatorNeeded => log::fault(
-            &smolotchi_operator::Fault::new(smolotchi_operator::Code::RollbackFailed, "the machine could not be brought back by itself")
+            &smolotchi_operator::Fault::new(Code::RollbackFailed, "the machine could not be brought back by itself")
                 .fact("change", change.id.as_str())
                 .fact("reason", reason),
         ),
@@ -181,13 +201,20 @@ fn close(context: &Context<'_>, writer: &mut Writer, verdict: Verdict, reason: &
     Ok(report)
 }
 
+/// A step of closing that may fail without keeping the change open.
+fn told(what: &str, result: Result<()>) {
+    if let Err(fault) = result {
+        log::fault(&fault.fact("so", what));
+    }
+}
+
 /// A version that had to be left is blocked, so that apt doesn't bring it back tomorrow; one that proved good is not.
-fn remember(context: &Context<'_>, verdict: Verdict, reason: &str) -> Result<()> {
+fn remember(context: &Context<'_>, verdict: Verdict, reason: &str, blame: bool) -> Result<()> {
     let plan = &context.change.plan;
     let mut memory = Memory::load(context.paths)?;
     let before = memory.clone();
     match (verdict, plan.kind, &plan.from) {
-        (Verdict::RolledBack | Verdict::OperatorNeeded, Kind::Upgrade, _) => {
+        (Verdict::RolledBack | Verdict::OperatorNeeded, Kind::Upgrade, _) if blame => {
             memory.blocked.insert(plan.to.clone(), Block { reason: reason.to_owned(), at: clock::wall() });
         }
         (Verdict::Committed, Kind::Rollback, Some(from)) => {
@@ -215,6 +242,10 @@ fn keep_packages(context: &Context<'_>, verdict: Verdict) -> Result<()> {
         },
         Verdict::Abandoned | Verdict::OperatorNeeded => return change::remove_tree(&context.change.debs()),
     };
+    if change::list(&source)?.is_empty() {
+        // Done already, before the power went.
+        return Ok(());
+    }
     let kept = context.paths.debs();
     let staged = kept.with_file_name(".debs.staging");
     change::remove_tree(&staged)?;

@@ -26,7 +26,12 @@ pub(super) enum Settled {
     /// The version before, whole: nothing happened, or dpkg unwound it.
     Unchanged(String),
     /// Anything else, and it won't mend itself.
-    Broken(String),
+    Broken {
+        /// What was seen.
+        reason: String,
+        /// It got as far as its postinst.
+        in_postinst: bool,
+    },
 }
 
 /// Waits until apt or dpkg is through, then looks.
@@ -41,8 +46,9 @@ pub(super) fn settle(context: &Context<'_>) -> Result<Settled> {
         (true, true, _) => Settled::Whole,
         (_, true, true) => Settled::Unchanged(format!("{} was not installed after all", plan.to)),
         (false, true, false) => Settled::Unchanged(format!("{} was installed instead", package.version)),
-        (_, false, _) => {
-            Settled::Broken(format!("dpkg left smolotchi {} half-installed (state {})", package.version, package.state.trim()))
-        }
+        (_, false, _) => Settled::Broken {
+            reason: format!("dpkg left smolotchi {} half-installed (state {})", package.version, package.state.trim()),
+            in_postinst: package.version == plan.to && package.state.get(1..2) == Some("F"),
+        },
     })
 }

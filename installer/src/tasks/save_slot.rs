@@ -18,9 +18,18 @@ pub const SNAPSHOT: &str = "smolotchi.db";
 /// What a slot holds packages for. The installer itself isn't rolled back.
 const PACKAGE: &str = "smolotchi";
 
+/// Whether a slot may be without its snapshot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Snapshots {
+    /// Then the change doesn't begin.
+    Must,
+    /// It is said, and the change goes on.
+    Should,
+}
+
 /// Saves the slot of the version that `plan` leaves. `release` is what the installed release says of itself; none: it is
 /// read from the machine, which is right as long as dpkg hasn't unpacked the new one.
-pub fn save_slot(paths: &Paths, plan: &Plan, release: Option<ReleaseToml>) -> Result<()> {
+pub fn save_slot(paths: &Paths, plan: &Plan, release: Option<ReleaseToml>, snapshots: Snapshots) -> Result<()> {
     let Some(from) = &plan.from else { return Ok(()) };
     let slots = paths.slots();
     make_folder(&slots)?;
@@ -31,7 +40,7 @@ pub fn save_slot(paths: &Paths, plan: &Plan, release: Option<ReleaseToml>) -> Re
     let staged = slots.join(format!(".{from}.staging"));
     let debs = staged.join("debs");
     make_folder(&debs)?;
-    let made = fill(paths, from, &staged, &debs, release);
+    let made = fill(paths, from, &staged, &debs, release, snapshots);
     if made.is_err() {
         remove_tree(&staged)?;
     }
@@ -47,7 +56,7 @@ pub fn save_slot(paths: &Paths, plan: &Plan, release: Option<ReleaseToml>) -> Re
     Ok(())
 }
 
-fn fill(paths: &Paths, from: &str, staged: &Path, debs: &Path, release: Option<ReleaseToml>) -> Result<()> {
+fn fill(paths: &Paths, from: &str, staged: &Path, debs: &Path, release: Option<ReleaseToml>, snapshots: Snapshots) -> Result<()> {
     let (file, origin) = match original(paths, from) {
         Some(source) => {
             let name = source.file_name().map(PathBuf::from).unwrap_or_default();
@@ -65,12 +74,16 @@ fn fill(paths: &Paths, from: &str, staged: &Path, debs: &Path, release: Option<R
     let inbox = staged.join("inbox");
     make_folder(&inbox)?;
     reachable(staged)?;
-    let has_database = agent::snapshot(paths, &inbox, SNAPSHOT)?;
+    let has_database = match (agent::snapshot(paths, &inbox, SNAPSHOT), snapshots) {
+        (Err(fault), Snapshots::Should) => {
+            log::fault(&fault);
+            false
+        }
+        (made, _) => made?,
+    };
     let snapshot = if has_database {
         let file = staged.join(SNAPSHOT);
         durable::rename(&inbox.join(SNAPSHOT), &file)?;
-        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600))
-            .map_err(|error| Fault::io("could not set a file's mode", &file, &error))?;
         let (sha256, size) = sha256_file(&file).or_fault()?;
         if size == 0 {
             return Err(Fault::new(Code::StoreFailed, "the snapshot of the database is empty").fact("path", file.display().to_string()));
@@ -85,6 +98,7 @@ fn fill(paths: &Paths, from: &str, staged: &Path, debs: &Path, release: Option<R
     let manifest = SlotManifest {
         kind: smolotchi_release::slot::KIND.to_owned(),
         version: from.to_owned(),
+        number: Some(slot::next_number(paths)?),
         created_at: clock::wall_time(),
         healthy_since: None,
         schema: if has_database { agent::schema(paths) } else { None },

@@ -342,6 +342,8 @@ fn playbook(lab: &Lab, collection: &Path, dist: &Path, url: &str, name: &str, mo
         &format!("ANSIBLE_HOME={place}"),
         &format!("ANSIBLE_COLLECTIONS_PATH={place}"),
         &format!("ANSIBLE_COLLECTIONS_PATHS={place}"),
+        // Not the operator's own folder: other labs have nodes with the same addresses.
+        &format!("ANSIBLE_SSH_CONTROL_PATH_DIR={place}/cp"),
         "ANSIBLE_NOCOLOR=1",
         "ANSIBLE_SSH_ARGS=-C -o ControlMaster=auto -o ControlPersist=5s",
         "LC_ALL=C.UTF-8",

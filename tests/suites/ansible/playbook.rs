@@ -47,6 +47,8 @@ impl Collection {
             ("ANSIBLE_HOME", format!("{path}/home")),
             ("ANSIBLE_LOCAL_TEMP", format!("{path}/home/tmp")),
             ("ANSIBLE_CONFIG", format!("{path}/ansible.cfg")),
+            // Not the operator's own folder: other labs have nodes with the same addresses.
+            ("ANSIBLE_SSH_CONTROL_PATH_DIR", format!("{path}/cp")),
             ("ANSIBLE_NOCOLOR", "1".to_owned()),
             ("ANSIBLE_RETRY_FILES_ENABLED", "0".to_owned()),
             // Long enough to be used again, short enough not to outlive the lab.
