@@ -1,6 +1,8 @@
 //! The product's main job, end to end on real machines: install, upgrade with a migration, go back with all rows, survive
 //! a bad release, leave nothing behind; and every changed byte refused. Needs root and `make dist-demo`.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
 use serde_json::Value;
 use smolotchi_lab::story::CHANGE_DEADLINE;
 use smolotchi_lab::{Bind, Disk, Lab, Node, Options, Output, Release, wait_until};

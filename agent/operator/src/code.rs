@@ -99,7 +99,7 @@ catalogue! {
     NotInstalled, "change.not-installed", Validation, "install it first: smolotchi-install install --from …";
     AlreadyInstalled, "change.already-installed", Validation, "use: smolotchi-install upgrade";
     Downgrade, "change.downgrade", Validation, "to go back use: smolotchi-install rollback";
-    Blocked, "change.version-blocked", Validation, "it failed on this machine before; see: smolotchi-install status; override with --unblock";
+    Blocked, "change.version-blocked", Validation, "it failed on this machine, or was rolled back from; see: smolotchi-install status; override with --unblock";
     ChangeOpen, "change.open", Validation, "another change is being carried out; see: smolotchi-install status";
     Locked, "change.locked", Runtime, "another package operation is running; wait for it or raise --lock-timeout";
     NoSlot, "change.no-slot", Validation, "there is no release to go back to; see: smolotchi-install status";
