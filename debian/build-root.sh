@@ -7,6 +7,7 @@ set -eu
 
 cd "$(dirname "$0")/.."
 tree=$(pwd)
+CARGO_DEB_VERSION=$(sed -n 's/^CARGO_DEB_VERSION=//p' tests/prepare.sh)
 cache=${SMOLOTCHI_CACHE:-/var/cache/smolotchi-lab}
 root=$cache/build-root
 if [ ! -d "$root" ]; then
@@ -20,11 +21,19 @@ if [ ! -d "$root" ]; then
     chroot "$root.new" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends rustc-web cargo-web >>"$cache/build-root.log"
     mv "$root.new" "$root"
 fi
-mkdir -p "$cache/build-root-cargo" "$cache/tools"
-exec systemd-nspawn --quiet --register=no --keep-unit --as-pid2 --console=pipe --directory="$root" --resolv-conf=copy-host \
-    --bind="$tree" --chdir="$tree" --bind="$cache/build-root-cargo" --bind-ro="$cache/tools" \
-    --bind-ro=/etc/ssl/certs --bind-ro=/usr/share/ca-certificates \
-    --setenv=CARGO_HOME="$cache/build-root-cargo" --setenv=CARGO_TARGET_DIR="$tree/target/build-root" \
-    --setenv=SMOLOTCHI_IN_BUILD_ROOT=1 --setenv=SOURCE_DATE_EPOCH="${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct)}" \
-    ${CARGO_DEB:+--setenv=CARGO_DEB="$CARGO_DEB"} ${SSL_CERT_FILE:+--setenv=SSL_CERT_FILE="$SSL_CERT_FILE"} \
-    "$@"
+# Its own cargo-deb: the host's may be linked against the newer library too.
+cargo_home=$cache/build-root-cargo
+mkdir -p "$cargo_home"
+inside() {
+    systemd-nspawn --quiet --register=no --keep-unit --as-pid2 --console=pipe --directory="$root" --resolv-conf=copy-host \
+        --bind="$tree" --chdir="$tree" --bind="$cargo_home" --bind-ro=/etc/ssl/certs --bind-ro=/usr/share/ca-certificates \
+        --setenv=CARGO_HOME="$cargo_home" --setenv=CARGO_TARGET_DIR="$tree/target/build-root" \
+        --setenv=CARGO_DEB="$cargo_home/bin/cargo-deb" --setenv=SMOLOTCHI_IN_BUILD_ROOT=1 \
+        --setenv=SOURCE_DATE_EPOCH="${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct)}" \
+        ${SSL_CERT_FILE:+--setenv=SSL_CERT_FILE="$SSL_CERT_FILE"} "$@"
+}
+if [ "$(inside "$cargo_home/bin/cargo-deb" --version 2>/dev/null)" != "$CARGO_DEB_VERSION" ]; then
+    echo "build-root: building cargo-deb $CARGO_DEB_VERSION (once)" >&2
+    inside cargo install --quiet --locked --version "$CARGO_DEB_VERSION" cargo-deb
+fi
+inside "$@"

@@ -2,16 +2,23 @@
 # usage: build.sh VERSION OUT [FEATURES]
 # Builds the packages smolotchi and smolotchi-install of VERSION into the folder OUT.
 #   VERSION   of the packages and in the binaries; migrations of later releases are left out
-#   OUT       a folder; it is made if it is missing
+#   OUT       a folder; it is made if it is missing (in this tree, where the build root is used)
 #   FEATURES  of the agent, comma-separated (for releases that are meant to fail in the lab)
 # Environment: SOURCE_DATE_EPOCH (default: the last commit), CARGO_TARGET_DIR (default: target/packages), CARGO_DEB (the
 # program). The same tree, version and toolchain give the same bytes. One build at a time: a second one waits.
 # smolotchi-archive-keyring is made by keyring/build.sh.
+# On a host whose C library is newer than Debian 12's it builds in a Debian 12 build root (build-root.sh).
 set -eu
 
 if [ $# -lt 2 ] || [ $# -gt 3 ]; then
     sed -n '2,/^set/{/^set/d;s/^# \{0,1\}//;p}' "$0" >&2
     exit 2
+fi
+# What a newer C library links doesn't start on Debian 12.
+host_libc=$(getconf GNU_LIBC_VERSION | cut -d' ' -f2)
+if [ -z "${SMOLOTCHI_IN_BUILD_ROOT:-}" ] && dpkg --compare-versions "$host_libc" gt 2.36; then
+    mkdir -p "$2"
+    exec sh "$(dirname "$0")/build-root.sh" sh debian/build.sh "$1" "$(cd "$2" && pwd)" ${3:+"$3"}
 fi
 # One function, so that the shell has read all of it before it begins: a build takes minutes, and the file may change.
 build() {

@@ -107,7 +107,7 @@ fn upgrades(install: &Install) -> Markup {
             }
             dl {
                 @if let Some(installed) = &install.installed { div { dt { "Installed" } dd { (installed) } } }
-                @let slots: Vec<_> = install.slots.iter().filter_map(|slot| slot.version.as_deref()).collect();
+                @let slots: Vec<_> = install.slots.iter().filter_map(|slot| slot.version.as_deref()).filter(|version| install.installed.as_deref() != Some(*version)).collect();
                 @if !slots.is_empty() { div { dt { "Can go back to" } dd { (list(slots)) } } }
             }
             @for blocked in &install.blocked {
@@ -223,10 +223,11 @@ mod tests {
         let mut view = view(Ok(core(true, "x")));
         view.install = serde_json::from_str(
             r#"{"installed":"0.1.0","state":"idle","last_change":{"kind":"upgrade","from":"0.1.0","to":"0.2.0","verdict":"rolled-back","reason":"core crashed"},
-                "blocked":[{"version":"0.2.0","reason":"core crashed"}],"slots":[{"version":"0.1.0"}]}"#,
+                "blocked":[{"version":"0.2.0","reason":"core crashed"}],"slots":[{"version":"0.1.0"},{"version":"0.0.9"}]}"#,
         )
         .unwrap();
         let text = page(&view).into_string();
         assert!(text.contains("The last change was taken back") && text.contains("core crashed") && text.contains("is blocked"), "{text}");
+        assert!(text.contains("<dt>Can go back to</dt><dd>0.0.9</dd>"), "what runs is nothing to go back to: {text}");
     }
 }

@@ -1,6 +1,6 @@
 //! Gathers the inventory of this machine.
 
-use super::dpkg;
+use super::{dpkg, systemd};
 use crate::change::{self, memory::Memory};
 use crate::inventory::Inventory;
 use crate::paths::Paths;
@@ -10,16 +10,23 @@ use smolotchi_release::ReleaseToml;
 /// Looks at everything that a plan depends on. Changes nothing.
 pub fn gather(paths: &Paths) -> Result<Inventory> {
     let blocked = Memory::load(paths)?.blocked.into_iter().map(|(version, block)| (version, block.reason)).collect();
+    let release = release(paths);
     Ok(Inventory {
         architecture: dpkg::architecture()?,
         packages: dpkg::packages()?,
-        schema: release(paths).map(|release| release.schema.own),
+        down: release.as_ref().map(|release| down(&release.health.units)).unwrap_or_default(),
+        schema: release.map(|release| release.schema.own),
         disk_free: disk_free(paths)?,
         database_bytes: database_bytes(paths),
         dpkg_audit: dpkg::audit()?,
         blocked,
         open_change: change::open(paths)?.map(|change| change.id),
     })
+}
+
+fn down(units: &[String]) -> Vec<String> {
+    let samples = if systemd::is_running() { systemd::samples(units).unwrap_or_default() } else { Vec::new() };
+    samples.into_iter().filter(|sample| sample.active != "active").map(|sample| sample.name).collect()
 }
 
 /// What the installed release says of itself.

@@ -42,6 +42,8 @@ pub struct Inventory {
     pub dpkg_audit: String,
     /// Versions that may not be installed here, with the reason.
     pub blocked: Vec<(String, String)>,
+    /// Units of the installed release that should be healthy and aren't active now, before anything was done.
+    pub down: Vec<String>,
     /// An open change, if any.
     pub open_change: Option<String>,
 }

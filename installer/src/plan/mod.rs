@@ -104,6 +104,10 @@ pub struct Plan {
     pub tasks: Vec<Task>,
     /// What must be healthy afterwards.
     pub health: Health,
+    /// Units that were down before the change: what is wrong with them is nothing that the new version can be blamed for.
+    /// Core is never excused.
+    #[serde(default)]
+    pub excused: Vec<String>,
     /// For how long.
     pub gate: GateSettings,
     /// Bytes that the change needs at its peak.
@@ -248,6 +252,7 @@ pub fn plan(settings: &Settings, inventory: &Inventory, target: &Target, request
         debs,
         tasks,
         health: target.health.clone(),
+        excused: inventory.down.iter().filter(|unit| !unit.starts_with("smolotchi-core.")).cloned().collect(),
         gate: settings.gate,
         disk_needed,
         disk_free: inventory.disk_free,
@@ -282,6 +287,9 @@ impl Table for Plan {
         }
         rows.push(vec!["disk".to_owned(), format!("{} MiB needed, {} MiB free", self.disk_needed.div_ceil(1 << 20), self.disk_free >> 20)]);
         rows.push(vec!["gate".to_owned(), format!("healthy for {} s, given up after {} s", self.gate.window_s, self.gate.deadline_s)]);
+        for unit in &self.excused {
+            rows.push(vec!["note".to_owned(), format!("{unit} is down already and will not be judged")]);
+        }
         rows.push(vec!["undo".to_owned(), self.undo.clone()]);
         output::columns(&rows)
     }

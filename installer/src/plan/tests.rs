@@ -16,6 +16,7 @@ fn inventory(installed: Option<(&str, &str)>) -> Inventory {
         database_bytes: Some(1 << 20),
         dpkg_audit: String::new(),
         blocked: vec![("0.3.0".into(), "its core crashed".into())],
+        down: Vec::new(),
         open_change: None,
     }
 }
@@ -71,6 +72,14 @@ fn only_what_must_move_moves() {
     assert_eq!(names, ["smolotchi"], "an older installer in the release must not replace the newer one");
     assert_eq!(plan.tasks, [Task::SaveSlot, Task::Packages, Task::Watch]);
     assert_eq!((plan.schema_from, plan.schema_to), (Some(1), Some(3)));
+}
+
+#[test]
+fn what_was_down_before_is_excused_but_core_is_not() {
+    let mut inventory = inventory(Some(("0.1.0", "ii ")));
+    inventory.down = vec!["smolotchi-core.service".into(), "smolotchi-web.socket".into()];
+    let plan = plan(&Settings::default(), &inventory, &release("0.2.0"), ask(Kind::Upgrade)).unwrap().unwrap();
+    assert_eq!(plan.excused, ["smolotchi-web.socket"]);
 }
 
 #[test]
