@@ -8,7 +8,7 @@ mod hook;
 
 use crate::change::{self, Draft};
 use crate::fault::OrFault;
-use crate::host::{dpkg, inventory, lock, systemd};
+use crate::host::{agent, dpkg, inventory, lock, systemd};
 use crate::paths::Paths;
 use crate::plan::{self, Kind, PlannedDeb, Request, Target, Task, Trigger};
 use crate::settings::{self, Settings};
@@ -78,7 +78,15 @@ fn open(paths: &Paths, settings: &Settings, trigger: Trigger, from: &str, to: &s
 fn open_change(paths: &Paths, settings: &Settings, trigger: Trigger, from: &str, to: &str, deb: Option<PathBuf>) -> Result<()> {
     let _lock = lock::ours(&paths.plan_lock())?;
     let inventory = inventory::gather(paths)?;
-    if !inventory.package("smolotchi").is_some_and(|package| package.version == from && package.is_whole()) {
+    let installed = inventory::release(paths);
+    let whole = match trigger {
+        // In preinst dpkg has marked the package half-installed already, so the files have to speak for themselves.
+        Trigger::Dpkg => {
+            agent::version(paths).as_deref() == Some(from) && installed.as_ref().is_some_and(|release| release.version == from)
+        }
+        _ => inventory.package("smolotchi").is_some_and(|package| package.version == from && package.is_whole()),
+    };
+    if !whole {
         // Only configuration files are left of it, or it is broken: there is nothing good to go back to, and what comes may be the repair.
         log::notice(format!("smolotchi {from} is not whole: no way back is kept"));
         return Ok(());
@@ -88,7 +96,6 @@ fn open_change(paths: &Paths, settings: &Settings, trigger: Trigger, from: &str,
         log::notice("nobody would carry a change on here: no way back is kept");
         return Ok(());
     }
-    let installed = inventory::release(paths);
     let draft = Draft::new(paths)?;
     let mut debs = Vec::new();
     let mut incoming = None;

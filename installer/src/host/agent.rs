@@ -104,6 +104,12 @@ pub fn snapshot(paths: &Paths, folder: &Path, file: &str) -> Result<bool> {
     Ok(true)
 }
 
+/// The version that the installed binary says it is; none if it doesn't run.
+pub fn version(paths: &Paths) -> Option<String> {
+    let text = run::succeed(&mut run::command(&paths.agent().to_string_lossy(), &["--version"])).ok()?;
+    text.trim().strip_prefix("smolotchi ").map(str::to_owned)
+}
+
 /// The schema that a snapshot or the database has, asked of the installed agent; none if it can't say.
 pub fn schema(paths: &Paths) -> Option<u32> {
     let agent = paths.agent();
