@@ -5,7 +5,7 @@ SHELL := /bin/sh
 .DEFAULT_GOAL := help
 CARGO ?= cargo
 
-.PHONY: help prepare dist-demo demo lint test-fast test-lab test test-full msrv
+.PHONY: help prepare dist-demo demo lint test-fast test-lab test test-full
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1\t\2/' | expand -t 14
@@ -35,5 +35,3 @@ test: test-fast test-lab ## everything
 test-full: ## everything, with the long suites whole (SEED and CUTS choose)
 	CUTS=$${CUTS:-50} $(MAKE) test
 
-msrv: prepare ## build and test with Debian 12's Rust 1.85, in the build root
-	debian/build-root.sh cargo test --workspace --exclude smolotchi-lab --features smolotchi-release/sign --locked

@@ -18,6 +18,10 @@ if [ ! -d "$root" ]; then
     mirror=$(apt-get indextargets --format '$(SITE)' 'Created-By: Packages' 2>/dev/null | grep '/debian$' | head -n 1)
     debootstrap --variant=minbase --include=ca-certificates,gcc,libc6-dev,make,git,dpkg-dev,pkg-config,liblzma-dev bookworm "$root.new" ${mirror:+"$mirror"} >"$cache/build-root.log"
     cp /etc/resolv.conf "$root.new/etc/resolv.conf"
+    # The security suite has the newer compiler, which cargo-deb needs.
+    sed -n 's/^\(deb [^ ]*\)debian bookworm main$/\1debian-security bookworm-security main/p' "$root.new/etc/apt/sources.list" \
+        >"$root.new/etc/apt/sources.list.d/security.list"
+    chroot "$root.new" apt-get update -qq
     chroot "$root.new" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends rustc-web cargo-web >>"$cache/build-root.log"
     mv "$root.new" "$root"
 fi
@@ -32,7 +36,7 @@ inside() {
         --setenv=SOURCE_DATE_EPOCH="${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct)}" \
         ${SSL_CERT_FILE:+--setenv=SSL_CERT_FILE="$SSL_CERT_FILE"} "$@"
 }
-if [ "$(inside "$cargo_home/bin/cargo-deb" --version 2>/dev/null)" != "$CARGO_DEB_VERSION" ]; then
+if [ "$(inside "$cargo_home/bin/cargo-deb" --version 2>/dev/null)" != "cargo-deb $CARGO_DEB_VERSION" ]; then
     echo "build-root: building cargo-deb $CARGO_DEB_VERSION (once)" >&2
     inside cargo install --quiet --locked --version "$CARGO_DEB_VERSION" cargo-deb
 fi

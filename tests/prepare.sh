@@ -37,7 +37,13 @@ if [ -n "$missing" ]; then
     apt-get install -y -qq --no-install-recommends $missing >/dev/null
 fi
 
-if [ "$("$CACHE/tools/bin/cargo-deb" --version 2>/dev/null)" != "$CARGO_DEB_VERSION" ]; then
+# Where the C library is newer than Debian 12's, packages are built in the build root, which has its own
+# (debian/build-root.sh); Debian 13's compiler would be too old for it, too.
+libc=$(getconf GNU_LIBC_VERSION | cut -d' ' -f2)
+if dpkg --compare-versions "$libc" gt 2.36; then
+    exit 0
+fi
+if [ "$("$CACHE/tools/bin/cargo-deb" --version 2>/dev/null)" != "cargo-deb $CARGO_DEB_VERSION" ]; then
     echo "prepare: building cargo-deb $CARGO_DEB_VERSION (once; it stays in $CACHE/tools)" >&2
     cargo install --quiet --locked --root "$CACHE/tools" --version "$CARGO_DEB_VERSION" cargo-deb
 fi
