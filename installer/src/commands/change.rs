@@ -90,14 +90,15 @@ pub(super) fn release(paths: &Paths, format: Format, kind: Kind, args: &ReleaseA
     release.check_bundle(&inventory.architecture)?;
     let request = Request { kind, trigger: Trigger::Installer, unblock: args.unblock };
     let planned = plan::plan(&settings, &inventory, &target, request)?;
-    let Some(planned) = planned.filter(|_| !args.dry_run) else {
-        progress.done();
-        return if args.dry_run {
-            Ok(dry(format, inventory.installed(), plan::plan(&settings, &inventory, &target, request)?))
-        } else {
-            remember_sequence(paths, release.channel.as_ref())?;
-            Ok(dry(format, inventory.installed(), None))
-        };
+    let planned = match planned {
+        Some(planned) if !args.dry_run => planned,
+        shown => {
+            progress.done();
+            if !args.dry_run {
+                remember_sequence(paths, release.channel.as_ref())?;
+            }
+            return Ok(dry(format, inventory.installed(), shown));
+        }
     };
 
     let lock = lock::ours(&paths.plan_lock())?;
@@ -175,9 +176,12 @@ pub(super) fn rollback(paths: &Paths, format: Format, args: &RollbackArgs) -> Re
     let target = Target { version: to.clone(), schema: slot.schema, health, debs };
     let request = Request { kind: Kind::Rollback, trigger: Trigger::Installer, unblock: true };
     let planned = plan::plan(&settings, &inventory, &target, request)?;
-    let Some(planned) = planned.filter(|_| !args.dry_run) else {
-        progress.done();
-        return Ok(dry(format, Some(installed), plan::plan(&settings, &inventory, &target, request)?));
+    let planned = match planned {
+        Some(planned) if !args.dry_run => planned,
+        shown => {
+            progress.done();
+            return Ok(dry(format, Some(installed), shown));
+        }
     };
     go_on(&flag)?;
 
