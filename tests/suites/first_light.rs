@@ -218,6 +218,7 @@ fn whatever_was_changed_is_refused_before_anything_is_touched() {
     let untouched = node.sh_ok(state).unwrap();
     let flip = "flip() { size=$(stat -c %s \"$1\"); at=$((size * $2 / 100)); \
                 byte=$(od -An -tu1 -j $at -N 1 \"$1\"); printf \"\\\\$(printf %o $((byte ^ 1)))\" | dd of=\"$1\" bs=1 seek=$at conv=notrunc status=none; }; \
+                mistype() { sed -i '2s/^\\(.\\{50\\}\\)A/\\1B/; t; 2s/^\\(.\\{50\\}\\)./\\1A/' \"$1\"; }; \
                 rm -rf /var/tmp/t; mkdir /var/tmp/t; cp -r /srv/demo/repo/channels /srv/demo/repo/releases /srv/demo/repo/pool /var/tmp/t; \
                 cp /srv/demo/bundles/smolotchi-0.2.0-*.bundle /var/tmp/t/b.bundle; cd /var/tmp/t; deb=$(ls pool/smolotchi_0.2.0_*.deb); ";
     let cases: &[(&str, &str, &str)] = &[
@@ -226,7 +227,8 @@ fn whatever_was_changed_is_refused_before_anything_is_touched() {
         ("a package that goes on", "echo x >>$deb", "release.file-mismatch"),
         ("a missing package", "rm $deb", "release.file-missing"),
         ("a byte of the manifest", "flip releases/0.2.0/manifest.toml 50", "release.file-mismatch"),
-        ("a byte of the manifest's signature", "flip releases/0.2.0/manifest.toml.minisig 40", "release.signature-invalid"),
+        // Another letter of base64: a signature of the right shape that is wrong.
+        ("a byte of the manifest's signature", "mistype releases/0.2.0/manifest.toml.minisig", "release.signature-invalid"),
         ("a missing manifest", "rm releases/0.2.0/manifest.toml", "release.file-missing"),
         ("a missing signature", "rm releases/0.2.0/manifest.toml.minisig", "release.signature-missing"),
         ("a byte of the channel", "flip channels/stable.toml 50", "release.signature-invalid"),
