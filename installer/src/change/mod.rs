@@ -7,6 +7,7 @@ pub mod journal;
 pub mod memory;
 pub mod report;
 pub mod slot;
+pub mod state;
 
 use crate::host::clock;
 use crate::paths::Paths;
@@ -18,6 +19,8 @@ use std::path::{Path, PathBuf};
 /// What a change's journal says has happened so far.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Progress {
+    /// Where that leads to.
+    pub state: state::State,
     /// Tasks begun, in order.
     pub started: Vec<Task>,
     /// Tasks done, in order.
@@ -34,6 +37,7 @@ pub struct Progress {
 
 impl Progress {
     fn apply(&mut self, event: Event) {
+        self.state = self.state.after(&event);
         match event {
             Event::Opened | Event::Observed { .. } => {}
             Event::Started { task } => self.started.push(task),

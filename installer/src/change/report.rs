@@ -109,16 +109,10 @@ pub struct BlockedVersion {
 pub fn status(paths: &Paths, installed: Option<String>) -> Result<Status> {
     let open = super::open(paths)?;
     let state = match &open {
-        None => "idle".to_owned(),
-        Some(change) => {
-            let progress = change.progress()?;
-            match (&progress.undoing, progress.started.last()) {
-                (Some(_), _) => "undoing".to_owned(),
-                (None, Some(crate::plan::Task::Watch)) => "watching".to_owned(),
-                (None, _) => "changing".to_owned(),
-            }
-        }
-    };
+        None => "idle",
+        Some(change) => change.progress()?.state.word(),
+    }
+    .to_owned();
     let last_change = super::all(paths)?.iter().rev().find_map(|folder| read(folder));
     let blocked = Memory::load(paths)?
         .blocked
