@@ -5,7 +5,7 @@ SHELL := /bin/sh
 .DEFAULT_GOAL := help
 CARGO ?= cargo
 
-.PHONY: help prepare dist-demo demo lint test-fast test-lab test test-full
+.PHONY: help figures prepare dist-demo demo lint test-fast test-lab test test-full
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1\t\2/' | expand -t 14
@@ -31,6 +31,9 @@ test-lab: prepare dist-demo ## scenarios on real Debian machines, a seeded sampl
 	$(CARGO) test -p smolotchi-lab --test lab --test first_light --test ansible --locked -- --nocapture --test-threads=2
 
 test: test-fast test-lab ## everything
+
+figures: ## draw the documentation's pictures from what the code wrote (needs graphviz)
+	dot -Tsvg docs/concepts/upgrades.dot -o docs/concepts/upgrades.svg
 
 test-full: ## everything, with the long suites whole (SEED and CUTS choose)
 	CUTS=$${CUTS:-50} $(MAKE) test

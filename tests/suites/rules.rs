@@ -226,6 +226,31 @@ fn the_error_reference_is_the_catalogue() {
     assert_eq!(std::fs::read_to_string(&path).unwrap(), page, "docs/reference/errors.md is out of date: see its first line");
 }
 
+/// Whoever meets exit 40 or 50 finds a page, and each page is of a code that there is.
+#[test]
+fn every_code_that_calls_an_operator_has_a_runbook() {
+    use smolotchi_operator::{Code, Exit};
+    let folder = root().join("docs/runbooks");
+    let list = std::fs::read_to_string(folder.join("README.md")).unwrap();
+    let mut expected = vec!["README.md".to_owned()];
+    for code in Code::ALL.iter().filter(|code| matches!(code.exit(), Exit::RolledBack | Exit::Operator)) {
+        let name = format!("{code}.md");
+        let page = std::fs::read_to_string(folder.join(&name)).unwrap_or_else(|error| panic!("{name}: {error}"));
+        assert!(page.starts_with(&format!("# `{code}` (exit {})\n", code.exit() as u8)), "{name} has another title");
+        for part in ["\n## What happened\n", "\n## Look\n", "\n## Do\n"] {
+            assert!(page.contains(part), "{name} lacks {part:?}");
+        }
+        let row = format!("| `{code}` | {} |", code.exit() as u8);
+        assert!(list.contains(&row) && list.contains(&format!("]({name})")), "README.md doesn't list {code}");
+        expected.push(name);
+    }
+    let mut found: Vec<String> =
+        std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    found.sort();
+    expected.sort();
+    assert_eq!(found, expected);
+}
+
 #[test]
 fn links_in_the_documents_lead_somewhere() {
     for (name, content) in files().into_iter().filter(|(name, _)| name.ends_with(".md")) {

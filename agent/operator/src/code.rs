@@ -55,10 +55,10 @@ catalogue! {
     StoreInvalidEvent, "store.invalid-event", Validation, "an event needs a topic of 1 to 128 bytes and a JSON body";
     StoreNewerSchema, "store.newer-schema", Validation, "install the newer version again, or go back with: smolotchi-install rollback";
     StoreOlderSchema, "store.older-schema", Validation, "migrate with: smolotchi db migrate";
-    StoreIrreversible, "store.irreversible", Operator, "this step back would lose data; restore a snapshot from the slot by hand if that is meant";
+    StoreIrreversible, "store.irreversible", Operator, "this step back would lose data; smolotchi-install rollback restores the snapshot and exports what it lacks";
     StoreChecksum, "store.checksum", Operator, "the database was migrated by other code than this release's; see: smolotchi db info";
     StoreCheckFailed, "store.check-failed", Runtime, "nothing was changed; report it together with: smolotchi db info";
-    StoreDamaged, "store.damaged", Operator, "keep a copy of the file, then go back to a snapshot with: smolotchi-install rollback";
+    StoreDamaged, "store.damaged", Operator, "keep a copy of the file, then see the runbook store.damaged for the way back to a snapshot";
     StoreBusy, "store.busy", Runtime, "core owns the database while it runs: ask core, or stop it first";
     StoreWrongUser, "store.wrong-user", Usage, "the database belongs to the user smolotchi: runuser -u smolotchi -- smolotchi …";
     StoreFailed, "store.failed", Runtime, "see the details; smolotchi db check tells whether the database is whole";
@@ -101,7 +101,7 @@ catalogue! {
     Downgrade, "change.downgrade", Validation, "to go back use: smolotchi-install rollback";
     Blocked, "change.version-blocked", Validation, "it failed on this machine, or was rolled back from; see: smolotchi-install status; override with --unblock";
     ChangeOpen, "change.open", Validation, "another change is being carried out; see: smolotchi-install status";
-    Locked, "change.locked", Runtime, "another package operation is running; wait for it or raise --lock-timeout";
+    Locked, "change.locked", Runtime, "another package operation is running; wait for it, or raise packages.lock_timeout_s in /etc/smolotchi-install/config.d";
     NoSlot, "change.no-slot", Validation, "there is no release to go back to; see: smolotchi-install status";
     SlotDamaged, "change.slot-damaged", Operator, "the kept release is damaged; install a version by hand with apt";
     Preflight, "change.preflight", Validation, "nothing was touched; mend what is named and run it again";
