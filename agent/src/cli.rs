@@ -269,6 +269,14 @@ pub(crate) enum MaintVerb {
         #[arg(long, value_name = "FILE")]
         from: PathBuf,
     },
+    /// Try this build's migrations, and their undo, on a copy of the database; never as root.
+    ///
+    /// Leaves the copy in this build's schema. Prints what each step did and whether the way back holds.
+    Rehearse {
+        /// The copy; the live database is refused.
+        #[arg(long, value_name = "FILE")]
+        database: PathBuf,
+    },
     /// Print the release.toml of this build.
     ReleaseToml,
 }

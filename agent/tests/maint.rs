@@ -102,6 +102,39 @@ fn a_snapshot_goes_out_under_a_running_core_and_comes_back() {
 }
 
 #[test]
+fn a_rehearsal_works_on_a_copy_and_never_on_the_live_database() {
+    let node = Node::new();
+    let own = smolotchi_store::schema_own();
+    let core = node.core();
+    let copy = node.path("run/smolotchi/copy.db");
+    node.run_as_service(&["maint", "snapshot", "--to", copy.to_str().unwrap()]).ok();
+    let rehearse = ["--format", "json", "maint", "rehearse", "--database", copy.to_str().unwrap()];
+    let found = node.run_as_service(&rehearse).ok().json();
+    let bytes = &found["bytes_before"];
+    let times = json!({"duration_ms": 0, "undo_ms": 0, "bytes_before": bytes, "bytes_after": bytes});
+    let mut same = json!({"from": own, "to": own, "migrations": [], "undo": "not-needed"});
+    same.as_object_mut().unwrap().extend(times.as_object().unwrap().clone());
+    assert_eq!(found, same);
+    core.stop();
+    let before = std::fs::read(node.database()).unwrap();
+    let link = node.path("run/smolotchi/link.db");
+    std::os::unix::fs::symlink(node.database(), &link).unwrap();
+    let ran = node.run_as_service(&["--format", "json", "maint", "rehearse", "--database", link.to_str().unwrap()]);
+    assert_eq!((ran.code, ran.fault()["code"].as_str()), (2, Some("cli.usage")), "{ran:?}");
+    assert_eq!(std::fs::read(node.database()).unwrap(), before);
+
+    std::fs::remove_file(&copy).unwrap();
+    migrate::run_as(own - 1, &copy, Direction::UpOnly, true).unwrap();
+    node.give(&copy);
+    let found = node.run_as_service(&rehearse).ok().json();
+    let last = json!([{"number": own, "name": "topics", "direction": "up", "reversible": true, "rows": 0}]);
+    assert_eq!(
+        [&found["from"], &found["to"], &found["undo"], &found["migrations"]],
+        [&json!(own - 1), &json!(own), &json!("proven"), &last]
+    );
+}
+
+#[test]
 fn the_packaging_gets_its_files() {
     let node = Node::new();
     let release = node.run(&["maint", "release-toml"]).ok().stdout;

@@ -210,9 +210,13 @@ fn the_database_is_looked_at_while_core_runs_but_not_migrated() {
 fn root_never_opens_the_database() {
     need_root();
     let node = Node::new();
-    for args in
-        [&["core"][..], &["maint", "migrate", "--create"], &["maint", "snapshot", "--to", "/x"], &["maint", "restore", "--from", "/x"]]
-    {
+    for args in [
+        &["core"][..],
+        &["maint", "migrate", "--create"],
+        &["maint", "snapshot", "--to", "/x"],
+        &["maint", "restore", "--from", "/x"],
+        &["maint", "rehearse", "--database", "/x"],
+    ] {
         let ran = node.run(&[&["--format", "json"], args].concat());
         assert_eq!((ran.code, ran.fault()["code"].as_str()), (2, Some("store.wrong-user")), "{args:?}");
     }

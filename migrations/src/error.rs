@@ -31,6 +31,8 @@ pub enum StoreError {
     InvalidEvent { index: usize, what: String },
     /// A file operation failed.
     Io { what: &'static str, path: PathBuf, source: std::io::Error },
+    /// SQLite refused a migration's SQL; its transaction was rolled back.
+    StepFailed { number: u32, name: String, what: &'static str, source: rusqlite::Error },
     /// SQLite failed in a way that has no code of its own.
     Failed { what: &'static str, source: rusqlite::Error },
 }
@@ -57,7 +59,7 @@ impl StoreError {
                 std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => "io.disk-full",
                 _ => "io.failed",
             },
-            StoreError::Failed { source, .. } => match source.sqlite_error_code() {
+            StoreError::Failed { source, .. } | StoreError::StepFailed { source, .. } => match source.sqlite_error_code() {
                 Some(rusqlite::ErrorCode::DiskFull) => "io.disk-full",
                 _ => "store.failed",
             },
@@ -73,7 +75,9 @@ impl StoreError {
             StoreError::Newer { current, own } | StoreError::Older { current, own } => {
                 vec![("schema", current.to_string()), ("own_schema", own.to_string())]
             }
-            StoreError::Irreversible { number, name } => vec![("migration", number.to_string()), ("name", name.clone())],
+            StoreError::Irreversible { number, name } | StoreError::StepFailed { number, name, .. } => {
+                vec![("migration", number.to_string()), ("name", name.clone())]
+            }
             StoreError::Checksum { number, name, recorded, compiled } => vec![
                 ("migration", number.to_string()),
                 ("name", name.clone()),
@@ -104,6 +108,7 @@ impl std::fmt::Display for StoreError {
             StoreError::Irreversible { number, name } => write!(f, "migration {number} ({name}) can't be undone"),
             StoreError::Checksum { number, name, .. } => write!(f, "migration {number} ({name}) is recorded with another checksum"),
             StoreError::CheckFailed { number, name, .. } => write!(f, "the check of migration {number} ({name}) failed"),
+            StoreError::StepFailed { number, name, what, .. } => write!(f, "migration {number} ({name}): {what}"),
             StoreError::Damaged { .. } => f.write_str("the database is damaged"),
             StoreError::Busy { .. } => f.write_str("the database is in use"),
             StoreError::WrongUser { .. } => f.write_str("the database belongs to another user"),
@@ -117,7 +122,7 @@ impl std::error::Error for StoreError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             StoreError::Io { source, .. } => Some(source),
-            StoreError::Failed { source, .. } => Some(source),
+            StoreError::Failed { source, .. } | StoreError::StepFailed { source, .. } => Some(source),
             _ => None,
         }
     }

@@ -5,11 +5,15 @@
 
 mod check;
 mod connect;
+mod content;
 mod error;
 mod event;
 mod ladder;
 pub mod migrate;
+#[cfg(test)]
+mod proofs;
 mod records;
+mod rehearse;
 mod rules;
 mod snapshot;
 mod store;
@@ -17,6 +21,7 @@ mod store;
 pub use check::{CheckReport, check};
 pub use error::{Result, StoreError};
 pub use event::{Event, NewEvent, Severity};
+pub use rehearse::{Rehearsal, Rehearsed, Undo, rehearse, rehearse_as};
 pub use snapshot::{Restored, Snapshot, restore, snapshot};
 pub use store::{Appended, Proof, Retained, RetentionPolicy, Store, Summary, TOPIC_BYTES};
 

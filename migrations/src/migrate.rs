@@ -70,6 +70,8 @@ pub struct Step {
     pub name: String,
     /// `up` or `down`.
     pub direction: &'static str,
+    /// How many rows its SQL inserted, updated and deleted, counted by SQLite. Dropping a table or a column counts none.
+    pub rows: u64,
 }
 
 /// What [`run`] did.
@@ -106,11 +108,22 @@ pub fn run(path: &Path, direction: Direction, create: bool) -> Result<Migrated> 
 /// As [`run`], by a release whose schema is `own`: for tests of what an older release does with a newer database.
 #[doc(hidden)]
 pub fn run_as(own: u32, path: &Path, direction: Direction, create: bool) -> Result<Migrated> {
+    run_on(up_to(own), path, direction, create)
+}
+
+/// The migrations of a release whose schema is `own`: this build's own, as far as it has them.
+pub(crate) fn up_to(own: u32) -> &'static [Migration] {
+    LADDER.get(..own as usize).unwrap_or(LADDER)
+}
+
+/// As [`run`], for a release with these migrations.
+pub(crate) fn run_on(ladder: &[Migration], path: &Path, direction: Direction, create: bool) -> Result<Migrated> {
+    let own = ladder.len() as u32;
     let records = match read_records(path) {
-        Err(StoreError::Missing { .. }) if create => return make(own, path),
+        Err(StoreError::Missing { .. }) if create => return make(ladder, path),
         other => other?,
     };
-    records::same_code(&records)?;
+    records::same_code(&records, ladder)?;
     let from = records.len() as u32;
     if from == own {
         return Ok(Migrated { from, to: own, steps: Vec::new() });
@@ -119,13 +132,13 @@ pub fn run_as(own: u32, path: &Path, direction: Direction, create: bool) -> Resu
         return Err(StoreError::Newer { current: from, own });
     }
     let mut db = connect::writer(path)?;
-    let steps = climb(own, &mut db, path)?;
+    let steps = climb(ladder, &mut db, path)?;
     close(db, path)?;
     Ok(Migrated { from, to: own, steps })
 }
 
 /// Makes a database beside its place and puts it there whole: a power cut leaves none or a finished one.
-fn make(own: u32, path: &Path) -> Result<Migrated> {
+fn make(ladder: &[Migration], path: &Path) -> Result<Migrated> {
     let staged = connect::staging(path);
     for suffix in ["", "-wal", "-shm", "-journal"] {
         connect::remove(&connect::beside(&staged, suffix))?;
@@ -140,7 +153,7 @@ fn make(own: u32, path: &Path) -> Result<Migrated> {
         db.execute_batch(records::TABLE)
     };
     begin().map_err(failed(path, "could not create the database"))?;
-    let steps = climb(own, &mut db, path)?;
+    let steps = climb(ladder, &mut db, path)?;
     close(db, path)?;
     connect::sync(&staged)?;
     // Unlike a rename, a link never replaces what came into being meanwhile.
@@ -150,41 +163,46 @@ fn make(own: u32, path: &Path) -> Result<Migrated> {
     }
     connect::remove(&staged)?;
     connect::sync_folder_of(path)?;
-    Ok(Migrated { from: 0, to: own, steps })
+    Ok(Migrated { from: 0, to: ladder.len() as u32, steps })
 }
 
-/// Takes steps until the schema is `own`.
-fn climb(own: u32, db: &mut Connection, path: &Path) -> Result<Vec<Step>> {
+/// Takes steps until the schema is the ladder's last.
+fn climb(ladder: &[Migration], db: &mut Connection, path: &Path) -> Result<Vec<Step>> {
     let mut steps = Vec::new();
-    while let Some(step) = step(own, db, path)? {
+    while let Some(step) = step(ladder, db, path)? {
         steps.push(step);
     }
     Ok(steps)
 }
 
-/// Takes one step towards `own` in one transaction, or none if it is there.
-fn step(own: u32, db: &mut Connection, path: &Path) -> Result<Option<Step>> {
+/// Takes one step towards the ladder's last in one transaction, or none if it is there.
+pub(crate) fn step(ladder: &[Migration], db: &mut Connection, path: &Path) -> Result<Option<Step>> {
     let tx = db.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed(path, "could not begin a migration"))?;
     let records = records::read_any(&tx, path)?;
-    records::same_code(&records)?;
-    let current = records.len() as u32;
+    records::same_code(&records, ladder)?;
     let before = tally(&tx).map_err(failed(path, "could not count the events"))?;
-    let (number, name, direction) = if current < own {
-        let Some(next) = LADDER.get(records.len()) else { return Err(StoreError::Newer { current: own, own: schema_own() }) };
-        up(&tx, next).map_err(failed(path, "a migration's SQL failed"))?;
-        (next.number, next.name.to_owned(), "up")
-    } else if let Some(last) = records.last().filter(|_| current > own) {
+    let (number, name, direction, done) = if let Some(next) = ladder.get(records.len()) {
+        (next.number, next.name.to_owned(), "up", up(&tx, next).map_err(failed(path, "a migration's SQL failed")))
+    } else if let Some(last) = records.last().filter(|_| records.len() > ladder.len()) {
         let Some(sql) = &last.down_sql else {
             return Err(StoreError::Irreversible { number: last.number, name: last.name.clone() });
         };
-        down(&tx, last.number, sql).map_err(failed(path, "a migration's undo failed"))?;
-        (last.number, last.name.clone(), "down")
+        let done = down(&tx, last.number, sql).map_err(failed(path, "a migration's undo failed"));
+        (last.number, last.name.clone(), "down", done)
     } else {
         return Ok(None);
     };
+    let rows = match done {
+        Err(StoreError::Failed { what, source }) => return Err(StoreError::StepFailed { number, name, what, source }),
+        other => other?,
+    };
     let mut violations = connect::problems(&tx, path, true)?;
     let now = records::read(&tx, path)?;
-    violations.extend(records::violations(&tx, &now).map_err(failed(path, "a migration's check failed to run"))?);
+    let ran = records::violations(&tx, &now).map_err(failed(path, "a migration's check failed to run"));
+    violations.extend(match ran {
+        Err(StoreError::Failed { what, source }) => return Err(StoreError::StepFailed { number, name, what, source }),
+        other => other?,
+    });
     let after = tally(&tx).map_err(failed(path, "could not count the events"))?;
     if before.is_some_and(|before| Some(before) != after) {
         violations.push(format!("the events are not the same: {before:?} before, {after:?} after"));
@@ -193,17 +211,23 @@ fn step(own: u32, db: &mut Connection, path: &Path) -> Result<Option<Step>> {
         return Err(StoreError::CheckFailed { number, name, violations });
     }
     tx.commit().map_err(failed(path, "could not commit a migration"))?;
-    Ok(Some(Step { number, name, direction }))
+    Ok(Some(Step { number, name, direction, rows }))
 }
 
-fn up(db: &Connection, migration: &Migration) -> rusqlite::Result<()> {
+/// Returns how many rows the migration's own SQL changed.
+fn up(db: &Connection, migration: &Migration) -> rusqlite::Result<u64> {
+    let before = db.total_changes();
     db.execute_batch(migration.up)?;
-    records::add(db, migration).map(drop)
+    let rows = db.total_changes() - before;
+    records::add(db, migration).map(|_| rows)
 }
 
-fn down(db: &Connection, number: u32, sql: &str) -> rusqlite::Result<()> {
+/// Returns how many rows the undo itself changed.
+fn down(db: &Connection, number: u32, sql: &str) -> rusqlite::Result<u64> {
+    let before = db.total_changes();
     db.execute_batch(sql)?;
-    db.execute("DELETE FROM schema_version WHERE number = ?1", (number,)).map(drop)
+    let rows = db.total_changes() - before;
+    db.execute("DELETE FROM schema_version WHERE number = ?1", (number,)).map(|_| rows)
 }
 
 /// How many events there are, and the sum of their ids: no step may change either. `None` before the first migration.
@@ -213,13 +237,13 @@ fn tally(db: &Connection) -> rusqlite::Result<Option<(i64, i64)>> {
     if there { db.query_row("SELECT count(*), coalesce(sum(id), 0) FROM events", (), count).map(Some) } else { Ok(None) }
 }
 
-fn close(db: Connection, path: &Path) -> Result<()> {
+pub(crate) fn close(db: Connection, path: &Path) -> Result<()> {
     db.close().map_err(|(_, error)| failed(path, "could not close the database")(error))
 }
 
 /// Reads the records without a trace. A file without a log is complete in itself: it is read as it lies. Should a writer
 /// begin in that moment, what is read may be torn; then it is read again under locks.
-fn read_records(path: &Path) -> Result<Vec<Record>> {
+pub(crate) fn read_records(path: &Path) -> Result<Vec<Record>> {
     connect::probe(path)?;
     let log = std::fs::metadata(connect::beside(path, "-wal")).is_ok();
     if !log {

@@ -2,7 +2,7 @@
 //! so that an older release can go back over a migration that it has never seen.
 
 use crate::connect::{damaged, failed};
-use crate::ladder::{LADDER, Migration, RELEASE};
+use crate::ladder::{Migration, RELEASE};
 use crate::{Result, StoreError};
 use rusqlite::Connection;
 use rusqlite::fallible_iterator::FallibleIterator;
@@ -67,9 +67,9 @@ pub(crate) fn read_any(db: &Connection, path: &Path) -> Result<Vec<Record>> {
     Ok(records)
 }
 
-/// Refuses a database whose migrations are recorded with other checksums than ours have.
-pub(crate) fn same_code(records: &[Record]) -> Result<()> {
-    match records.iter().zip(LADDER).find(|(record, compiled)| record.checksum != compiled.checksum) {
+/// Refuses a database whose migrations are recorded with other checksums than these have.
+pub(crate) fn same_code(records: &[Record], ladder: &[Migration]) -> Result<()> {
+    match records.iter().zip(ladder).find(|(record, compiled)| record.checksum != compiled.checksum) {
         Some((record, compiled)) => Err(StoreError::Checksum {
             number: record.number,
             name: record.name.clone(),

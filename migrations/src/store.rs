@@ -91,7 +91,7 @@ impl Store {
         if current > own {
             return Err(StoreError::Newer { current, own });
         }
-        records::same_code(&records)?;
+        records::same_code(&records, crate::migrate::up_to(own))?;
         if current < own {
             return Err(StoreError::Older { current, own });
         }

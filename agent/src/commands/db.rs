@@ -63,7 +63,8 @@ impl Table for Moved {
         if steps.is_empty() {
             return format!("schema {to}, nothing to do\n");
         }
-        let steps: String = steps.iter().map(|step| format!("  {} {:04} {}\n", step.direction, step.number, step.name)).collect();
+        let steps: String =
+            steps.iter().map(|step| format!("  {} {:04} {}: {} rows\n", step.direction, step.number, step.name, step.rows)).collect();
         format!("schema {from} -> {to}\n{steps}")
     }
 }
