@@ -5,7 +5,7 @@ SHELL := /bin/sh
 .DEFAULT_GOAL := help
 CARGO ?= cargo
 
-.PHONY: help figures prepare dist-demo demo lint test-fast test-lab test test-full
+.PHONY: help figures prepare dist-demo demo bench lint test-fast test-lab test test-full
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1\t\2/' | expand -t 14
@@ -18,6 +18,11 @@ dist-demo: prepare ## dist/demo/: three releases, one signed tree, bundles, keys
 
 demo: dist-demo ## the whole story on real Debian machines
 	@$(CARGO) run --quiet --locked -p smolotchi-lab --bin smolotchi-demo
+
+bench: dist-demo ## what upgrade and rollback cost beside plain apt and dpkg; prints, and fails only if something breaks
+	@$(CARGO) build --quiet --locked -p smolotchi-lab
+	@$(CARGO) run --quiet --locked -p smolotchi-lab --bin smolotchi-bench -- upgrade --json target/bench.json $(if $(PAGE),--page $(PAGE))
+	@$(CARGO) run --quiet --locked -p smolotchi-lab --bin smolotchi-bench -- compression
 
 lint: ## formatting and clippy, as errors (needs rustfmt and clippy)
 	$(CARGO) fmt --all --check
