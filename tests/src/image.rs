@@ -33,6 +33,8 @@ const PACKAGES: &[&str] = &[
     "sudo",
     "systemd",
     "systemd-sysv",
+    // One of the ways in which an upgrade starts (`tests/suites/ways.rs`).
+    "unattended-upgrades",
 ];
 
 /// Units that can't work in a container, would touch the host, or would take apt's lock in the middle of a scenario.
@@ -46,6 +48,8 @@ const MASKED: &[&str] = &[
     "sys-kernel-debug.mount",
     "sys-kernel-tracing.mount",
     "systemd-modules-load.service",
+    // Waits for the machine's shutdown in order to delay it; the suites call unattended-upgrade themselves.
+    "unattended-upgrades.service",
 ];
 
 /// Files of the base: path, content. The journal is kept over reboots, because the invariants read it.
