@@ -35,12 +35,8 @@ enum Again {
     Taken,
 }
 
-const APT_INSTALL: Way = Way {
-    name: "apt-get install",
-    start: |_, _| on_node("apt-get install -y smolotchi"),
-    exit_when_taken_back: 0,
-    again: Again::Nothing,
-};
+const APT_INSTALL: Way =
+    Way { name: "apt-get install", start: |_, _| on_node("apt-get install -y smolotchi"), exit_when_taken_back: 0, again: Again::Nothing };
 const APT_UPGRADE: Way =
     Way { name: "apt-get upgrade", start: |_, _| on_node("apt-get upgrade -y"), exit_when_taken_back: 0, again: Again::Nothing };
 const UNATTENDED: Way =
@@ -215,7 +211,8 @@ fn a_good_release_is_committed(story: &Story, way: &Way) {
     // The journal tells it from the beginning to the end.
     let change = node.last_change().unwrap();
     let events = events(&change);
-    let at = |event: &str| events.iter().position(|other| other == event).unwrap_or_else(|| panic!("{}: no {event:?}: {events:?}", way.name));
+    let at =
+        |event: &str| events.iter().position(|other| other == event).unwrap_or_else(|| panic!("{}: no {event:?}: {events:?}", way.name));
     assert!(at("opened") < at("done save-slot") && at("done save-slot") < at("done watch"), "{events:?}");
     assert_eq!(events.last().map(String::as_str), Some("closed"), "{events:?}");
 }
