@@ -264,10 +264,15 @@ pub(crate) enum MaintVerb {
         to: PathBuf,
     },
     /// Put a snapshot in the database's place; core must be stopped; never as root.
+    ///
+    /// Rows that the snapshot lacks are exported first, and counted. The database that stood there is put aside.
     Restore {
         /// The snapshot.
         #[arg(long, value_name = "FILE")]
-        from: PathBuf,
+        snapshot: PathBuf,
+        /// Where the rows go, as JSON lines; rows that an earlier try put there are kept.
+        #[arg(long, value_name = "FILE")]
+        export: PathBuf,
     },
     /// Try this build's migrations, and their undo, on a copy of the database; never as root.
     ///

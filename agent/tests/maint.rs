@@ -89,12 +89,18 @@ fn a_snapshot_goes_out_under_a_running_core_and_comes_back() {
     let made = node.run_as_service(&["--format", "json", "maint", "snapshot", "--to", copy.to_str().unwrap()]).ok().json();
     assert_eq!(made["schema"], smolotchi_store::schema_own());
     node.run(&["events", "append", "after", "x"]).ok();
-    let restore = ["--format", "json", "maint", "restore", "--from", copy.to_str().unwrap()];
+    let export = node.path("run/smolotchi/export.jsonl");
+    let restore = ["--format", "json", "maint", "restore", "--snapshot", copy.to_str().unwrap(), "--export", export.to_str().unwrap()];
     let ran = node.run_as_service(&restore);
     assert_eq!((ran.code, ran.fault()["code"].as_str()), (10, Some("store.busy")));
     core.stop();
     let restored = node.run_as_service(&restore).ok().json();
     assert!(restored["replaced"].is_string(), "{restored}");
+    // "after" and what core said when it stopped; a topic each.
+    assert_eq!(restored["lacking"], json!({"events": 2, "topics": 2}), "{restored}");
+    assert_eq!((restored["unread"].clone(), restored["export"].as_str()), (json!([]), export.to_str()));
+    let lines = std::fs::read_to_string(&export).unwrap();
+    assert!(lines.lines().any(|line| line.contains("\"topic\":\"after\"")), "{lines}");
     let _core = node.core();
     let topics: Vec<_> =
         node.call("GET", "/v1/events", "").1["events"].as_array().unwrap().iter().map(|event| event["topic"].clone()).collect();

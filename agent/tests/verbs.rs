@@ -214,7 +214,7 @@ fn root_never_opens_the_database() {
         &["core"][..],
         &["maint", "migrate", "--create"],
         &["maint", "snapshot", "--to", "/x"],
-        &["maint", "restore", "--from", "/x"],
+        &["maint", "restore", "--snapshot", "/x", "--export", "/y"],
         &["maint", "rehearse", "--database", "/x"],
     ] {
         let ran = node.run(&[&["--format", "json"], args].concat());

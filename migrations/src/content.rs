@@ -2,8 +2,8 @@
 //!
 //! Used by the rehearsal and by the export before a snapshot is restored. Only reads.
 
-use rusqlite::Connection;
 use rusqlite::types::ValueRef;
+use rusqlite::{Connection, Row};
 use sha2::{Digest, Sha256};
 
 /// What an undo puts aside for the next way up lives in tables with this prefix.
@@ -98,17 +98,32 @@ fn rows(db: &Connection, table: &Table) -> rusqlite::Result<Rows> {
     let mut query = db.prepare(&format!("SELECT {} FROM {}{only}", columns.join(", "), table.quoted()))?;
     let mut found = query.query(())?;
     let mut rows = Rows { count: 0, sum: 0 };
+    let all: Vec<usize> = (0..columns.len()).collect();
     while let Some(row) = found.next()? {
-        let mut hash = Sha256::new();
-        for index in 0..columns.len() {
-            feed(&mut hash, row.get_ref(index)?);
-        }
-        let mut half = [0; 16];
-        half.copy_from_slice(&hash.finalize()[..16]);
         rows.count += 1;
-        rows.sum = rows.sum.wrapping_add(u128::from_be_bytes(half));
+        rows.sum = rows.sum.wrapping_add(fingerprint(row, &all)?);
     }
     Ok(rows)
+}
+
+/// A number that stands for these values of a row.
+pub(crate) fn fingerprint(row: &Row<'_>, places: &[usize]) -> rusqlite::Result<u128> {
+    let mut hash = Sha256::new();
+    for at in places {
+        feed(&mut hash, row.get_ref(*at)?);
+    }
+    Ok(half(hash))
+}
+
+/// A number that stands for these bytes.
+pub(crate) fn number_of(bytes: &[u8]) -> u128 {
+    half(Sha256::new_with_prefix(bytes))
+}
+
+fn half(hash: Sha256) -> u128 {
+    let mut half = [0; 16];
+    half.copy_from_slice(&hash.finalize()[..16]);
+    u128::from_be_bytes(half)
 }
 
 /// A value with its kind and length before it, so that no two rows feed the same bytes.
@@ -132,6 +147,12 @@ fn feed(hash: &mut Sha256, value: ValueRef<'_>) {
 }
 
 impl Picture {
+    /// The same but for the counters of ids, which may run ahead of the rows.
+    pub(crate) fn without_counters(mut self) -> Picture {
+        self.tables.retain(|(table, _)| table.name != "sqlite_sequence");
+        self
+    }
+
     /// What `now` has otherwise, in words; empty if nothing.
     pub(crate) fn differences(&self, now: &Picture) -> Vec<String> {
         let mut said = Vec::new();

@@ -8,6 +8,7 @@ mod connect;
 mod content;
 mod error;
 mod event;
+mod export;
 mod ladder;
 pub mod migrate;
 #[cfg(test)]

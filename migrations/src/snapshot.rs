@@ -3,8 +3,11 @@
 //! Called by the agent's `db` verbs on behalf of the installer. Must never overwrite or delete a database.
 
 use crate::connect::{self, beside, damaged, failed, io};
-use crate::{Result, StoreError, records};
+use crate::content::{self, Picture};
+use crate::{Result, StoreError, export, records};
+use rusqlite::Connection;
 use serde::Serialize;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// A snapshot that was written.
@@ -23,6 +26,14 @@ pub struct Restored {
     pub schema: u32,
     /// Where the database that stood there was put aside; it is never deleted.
     pub replaced: Option<PathBuf>,
+    /// How many rows, by table, that database had and the snapshot lacks. All of them are in the export.
+    pub lacking: BTreeMap<String, u64>,
+    /// How many rows, by table, the snapshot has with other values. They are in the database put aside only.
+    pub changed: BTreeMap<String, u64>,
+    /// What could not be read of that database, in words; empty if it was whole.
+    pub unread: Vec<String>,
+    /// The export: JSON lines, `{"table":…,"row":{…}}`; `None` if there was nothing to export.
+    pub export: Option<PathBuf>,
 }
 
 /// Writes a consistent copy of `from`, also while core writes to it, durably. Refuses an existing `to`.
@@ -51,12 +62,18 @@ pub fn snapshot(from: &Path, to: &Path) -> Result<Snapshot> {
     Ok(Snapshot { bytes, schema })
 }
 
-/// Puts a snapshot in the database's place. Nobody may have the database open.
+/// Puts a snapshot in the database's place, after what the database has beyond it was written to `export`. Nobody may have
+/// the database open.
 ///
-/// The snapshot is copied under a new name and checked there first. What stood in the place is renamed to `….replaced`
-/// together with its log, so that the log is never found beside a database that it does not belong to. A power cut in
-/// between leaves the place empty (`store.missing`); doing it again finishes it.
-pub fn restore(snapshot: &Path, path: &Path) -> Result<Restored> {
+/// The snapshot is copied under a new name and checked there first. The export is on the disk before anything is renamed.
+/// What stood in the place is renamed to `….replaced` together with its log, so that the log is never found beside a database
+/// that it does not belong to. A power cut in between leaves the place empty (`store.missing`); doing it again finishes it, and
+/// doing it once more changes nothing. No id of an exported row is given again.
+///
+/// # Errors
+/// `store.damaged` for the snapshot (a damaged database is replaced, and what could not be read of it is said);
+/// `store.exists` when `export` is something else's file; `store.busy`, `store.missing` (the snapshot), `io.disk-full`.
+pub fn restore(snapshot: &Path, path: &Path, export: &Path) -> Result<Restored> {
     let staged = connect::staging(path);
     for suffix in ["", "-wal", "-shm", "-journal"] {
         connect::remove(&beside(&staged, suffix))?;
@@ -67,50 +84,103 @@ pub fn restore(snapshot: &Path, path: &Path) -> Result<Restored> {
     }
     std::fs::copy(snapshot, &staged).map_err(io(&staged, "could not copy the snapshot"))?;
     connect::keep_private(&staged)?;
-    connect::sync(&staged)?;
-    let copy = connect::frozen(&staged)?;
-    let schema = records::read(&copy, snapshot)?.len() as u32;
-    if let Some(problem) = connect::problems(&copy, snapshot, true)?.into_iter().next() {
-        drop(copy);
+    let done = put_in_place(&staged, snapshot, path, export);
+    if done.is_err() {
         connect::remove(&staged)?;
-        return Err(damaged(snapshot, problem));
     }
-    drop(copy);
-    let replaced = put_aside(path)?;
-    std::fs::rename(&staged, path).map_err(io(path, "could not put the snapshot in its place"))?;
-    connect::sync_folder_of(path)?;
-    Ok(Restored { schema, replaced })
+    done
 }
 
-/// Renames what stands at `path`, with its log, out of the way. Returns its new name, if there was anything.
-fn put_aside(path: &Path) -> Result<Option<PathBuf>> {
+fn put_in_place(staged: &Path, snapshot: &Path, path: &Path, export: &Path) -> Result<Restored> {
+    let schema = whole(staged, snapshot)?;
     refuse_in_use(path)?;
-    let files = ["", "-wal", "-journal"];
+    // With the place empty, this is the second try after a cut: what it put aside is what the rows come from.
+    let aside = if path.exists() { None } else { put_aside(path)? };
+    let beyond = export::export(aside.as_deref().unwrap_or(path), staged, export)?;
+    let restored = |replaced| Restored {
+        schema,
+        replaced,
+        lacking: beyond.lacking.clone(),
+        changed: beyond.changed.clone(),
+        unread: beyond.unread.clone(),
+        export: beyond.export.clone(),
+    };
+    if aside.is_none() && in_place(staged, path) {
+        connect::remove(staged)?;
+        return Ok(restored(latest_aside(path)));
+    }
+    raise_counters(staged, &beyond.counters)?;
+    connect::sync(staged)?;
+    let replaced = if aside.is_some() { aside } else { put_aside(path)? };
+    std::fs::rename(staged, path).map_err(io(path, "could not put the snapshot in its place"))?;
+    connect::sync_folder_of(path)?;
+    Ok(restored(replaced))
+}
+
+/// The schema of a whole copy of `snapshot`.
+fn whole(copy: &Path, snapshot: &Path) -> Result<u32> {
+    let db = connect::frozen(copy)?;
+    let schema = records::read(&db, snapshot)?.len() as u32;
+    match connect::problems(&db, snapshot, true)?.into_iter().next() {
+        Some(problem) => Err(damaged(snapshot, problem)),
+        None => Ok(schema),
+    }
+}
+
+/// Whether the database at `path` is whole and holds just what the copy of the snapshot does, but for counters raised.
+fn in_place(copy: &Path, path: &Path) -> bool {
+    let picture = |db: &Connection| content::picture(db, true).map(Picture::without_counters).ok();
+    let Ok(live) = connect::reader(path) else { return false };
+    let sound = records::read(&live, path).is_ok() && connect::problems(&live, path, true).is_ok_and(|problems| problems.is_empty());
+    sound && connect::frozen(copy).is_ok_and(|copy| picture(&copy).is_some_and(|copy| picture(&live) == Some(copy)))
+}
+
+/// Never lets the copy give an id again that the database put aside gave to a row.
+fn raise_counters(copy: &Path, counters: &[(String, i64)]) -> Result<()> {
+    let db = connect::writer(copy)?;
+    let raise = || -> rusqlite::Result<()> {
+        for (table, last) in counters {
+            let known = db.execute("UPDATE sqlite_sequence SET seq = max(seq, ?2) WHERE name = ?1", (table, last))?;
+            if known == 0 {
+                let there = "INSERT INTO sqlite_sequence (name, seq) SELECT name, ?2 FROM sqlite_schema WHERE type = 'table' AND name = ?1";
+                db.execute(there, (table, last))?;
+            }
+        }
+        Ok(())
+    };
+    raise().map_err(failed(copy, "could not carry the counters of ids over"))?;
+    db.close().map_err(|(_, error)| failed(copy, "could not close the database")(error))
+}
+
+/// Renames what stands at `path`, with its log, out of the way. Returns its new name; with the place already empty, that of
+/// what was put aside last.
+fn put_aside(path: &Path) -> Result<Option<PathBuf>> {
     // After a cut between the renames below, the log alone is still here and belongs to the newest name put aside.
     let whole = path.exists();
-    if !whole && !files.iter().any(|suffix| beside(path, suffix).exists()) {
-        return connect::remove(&beside(path, "-shm")).map(|()| None);
-    }
-    let names = (0..).map(|count| beside(path, &if count == 0 { ".replaced".to_owned() } else { format!(".replaced-{count}") }));
-    let mut latest = beside(path, ".replaced");
-    for name in names {
-        let free = !name.exists();
-        if whole || !free {
-            latest.clone_from(&name);
-        }
-        if free {
-            break;
-        }
-    }
-    for suffix in files {
+    let free = free_aside(path);
+    let target = if whole { free } else { latest_aside(path).unwrap_or(free) };
+    for suffix in ["", "-wal", "-journal"] {
         let from = beside(path, suffix);
         if from.exists() {
-            std::fs::rename(&from, beside(&latest, suffix)).map_err(io(&from, "could not put the old database aside"))?;
+            std::fs::rename(&from, beside(&target, suffix)).map_err(io(&from, "could not put the old database aside"))?;
             connect::sync_folder_of(path)?;
         }
     }
     connect::remove(&beside(path, "-shm"))?;
-    Ok(Some(latest))
+    Ok(target.exists().then_some(target))
+}
+
+/// The names for databases put aside, in order.
+fn asides(path: &Path) -> impl Iterator<Item = PathBuf> {
+    (0..).map(move |count| beside(path, &if count == 0 { ".replaced".to_owned() } else { format!(".replaced-{count}") }))
+}
+
+fn free_aside(path: &Path) -> PathBuf {
+    asides(path).find(|name| !name.exists()).unwrap_or_else(|| beside(path, ".replaced"))
+}
+
+fn latest_aside(path: &Path) -> Option<PathBuf> {
+    asides(path).take_while(|name| name.exists()).last()
 }
 
 /// An owner that still has it open would go on writing to the file put aside. A damaged file can't be asked.

@@ -16,7 +16,7 @@ const WAYS_IN: &[(&str, Try)] = &[
     ("migrate", |path| run(path, Direction::ToOwn, true).err()),
     ("check", |path| check(path, true).err()),
     ("snapshot", |path| snapshot(path, &path.with_extension("snapshot")).err()),
-    ("restore", |path| restore(path, &path.with_extension("restored")).err()),
+    ("restore", |path| restore(path, &path.with_extension("restored"), &path.with_extension("jsonl")).err()),
 ];
 
 #[test]

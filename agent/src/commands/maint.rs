@@ -11,7 +11,8 @@ use serde::Serialize;
 use smolotchi_operator::output::emit;
 use smolotchi_operator::{Code, Exit, Fault, Format, Result, Table};
 use smolotchi_store::migrate::Direction;
-use smolotchi_store::{Rehearsal, Undo};
+use smolotchi_store::{Rehearsal, Restored, Undo};
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -29,16 +30,26 @@ impl Table for Copied {
     }
 }
 
+/// [`Restored`], shown.
 #[derive(Debug, Serialize)]
-struct Restored {
-    schema: u32,
-    replaced: Option<PathBuf>,
-}
+#[serde(transparent)]
+struct PutBack(Restored);
 
-impl Table for Restored {
+impl Table for PutBack {
     fn table(&self) -> String {
-        let replaced = self.replaced.as_ref().map(|path| format!("; what stood there is now {}", path.display())).unwrap_or_default();
-        format!("restored, schema {}{replaced}\n", self.schema)
+        let Restored { schema, replaced, lacking, changed, unread, export } = &self.0;
+        let mut text = format!("restored, schema {schema}\n");
+        if let Some(path) = replaced {
+            text += &format!("  what stood there is now {}\n", path.display());
+        }
+        let named = |rows: &BTreeMap<String, u64>| rows.iter().map(|(table, rows)| format!(" {table} {rows}")).collect::<String>();
+        if let Some(path) = export {
+            text += &format!("  rows that the snapshot lacks:{}; they are in {}\n", named(lacking), path.display());
+        }
+        if !changed.is_empty() {
+            text += &format!("  rows that the snapshot has with other values:{}\n", named(changed));
+        }
+        text + &unread.iter().map(|what| format!("  COULD NOT BE READ: {what}\n")).collect::<String>()
     }
 }
 
@@ -78,9 +89,10 @@ pub(crate) fn run(paths: &Paths, format: Format, verb: MaintVerb) -> Result<Exit
             let made = smolotchi_store::snapshot(&paths.database(), &to).map_err(store_fault)?;
             emit(format, &Copied { file: to, bytes: made.bytes, schema: made.schema });
         }
-        MaintVerb::Restore { from } => {
+        MaintVerb::Restore { snapshot, export } => {
             account::refuse_root()?;
-            emit(format, &restored(paths, &from)?);
+            core_is_down(paths)?;
+            emit(format, &PutBack(smolotchi_store::restore(&snapshot, &paths.database(), &export).map_err(store_fault)?));
         }
         MaintVerb::Rehearse { database } => {
             account::refuse_root()?;
@@ -98,10 +110,4 @@ fn rehearsed(paths: &Paths, copy: &Path) -> Result<Rehearsal> {
             .fact("path", copy.display().to_string()));
     }
     smolotchi_store::rehearse(copy).map_err(store_fault)
-}
-
-fn restored(paths: &Paths, from: &Path) -> Result<Restored> {
-    core_is_down(paths)?;
-    let restored = smolotchi_store::restore(from, &paths.database()).map_err(store_fault)?;
-    Ok(Restored { schema: restored.schema, replaced: restored.replaced })
 }
