@@ -11,6 +11,7 @@ Examples:
   smolotchi-install upgrade --from /media/usb        upgrade, watch, and go back if the new version isn't healthy
   smolotchi-install upgrade --from https://example.org/smolotchi --channel stable
   smolotchi-install rollback                         back to the version before, offline, keeping all rows
+  smolotchi-install pause --for 7d --reason holidays  no new version for a week, by whatever way
   smolotchi-install status                           what runs, what happened last, what it can go back to
 
 Exit codes:
@@ -19,7 +20,8 @@ Exit codes:
 
 Files:
   /etc/smolotchi-install/config.d/*.toml   [source] from, channel  [gate] window_s, deadline_s  [slots] keep
-                                           [packages] lock_timeout_s
+                                           [packages] lock_timeout_s  [blocks] days
+                                           [window] days, from, to  [migrations] accept_irreversible
   /etc/smolotchi-install/trust.d/*.pub     further minisign keys to trust";
 
 /// Installs, upgrades and rolls back Smolotchi on this machine, and always keeps the way back.
@@ -61,7 +63,19 @@ pub enum Command {
     },
     /// Verify a source: channel, manifest, and every package of the release.
     Verify(SourceArgs),
-    /// Allow a blocked version again.
+    /// Keep smolotchi as it is for a while; other packages go on. Going back stays possible.
+    Pause(PauseArgs),
+    /// End a pause.
+    Resume,
+    /// Never install this version here.
+    Skip {
+        /// The version.
+        version: String,
+        /// Why, for whoever asks later.
+        #[arg(long, default_value = "the operator doesn't want it")]
+        reason: String,
+    },
+    /// Allow a blocked or skipped version again.
     Unblock {
         /// The version.
         version: String,
@@ -110,12 +124,32 @@ pub struct ReleaseArgs {
     /// Where it is.
     #[command(flatten)]
     pub source: SourceArgs,
-    /// Take a version that is blocked on this machine.
+    /// Take a version that is blocked or skipped on this machine.
     #[arg(long)]
     pub unblock: bool,
+    /// Also outside of the maintenance window.
+    #[arg(long)]
+    pub now: bool,
+    /// Also if it changes the database in a way that can't be undone.
+    #[arg(long)]
+    pub accept_irreversible: bool,
     /// Only show what would be done.
     #[arg(long)]
     pub dry_run: bool,
+}
+
+/// For how long, and why.
+#[derive(Debug, Args, Clone)]
+pub struct PauseArgs {
+    /// Until this moment, as RFC 3339 has it [default: until `resume`].
+    #[arg(long, value_name = "MOMENT", conflicts_with = "length")]
+    pub until: Option<String>,
+    /// For so long, for example 7d or 12h.
+    #[arg(long = "for", value_name = "LENGTH")]
+    pub length: Option<String>,
+    /// Why, for whoever asks later.
+    #[arg(long, default_value = "the operator paused it")]
+    pub reason: String,
 }
 
 /// How to go back.
@@ -155,6 +189,8 @@ impl From<PlanKind> for Kind {
 pub enum GuardCaller {
     /// apt, with `DPkg::Pre-Install-Pkgs` version 3 on standard input.
     Apt,
+    /// `apt update` is about to run: lets go what has run out, and makes apt's pins say what the state says.
+    Refresh,
     /// smolotchi's preinst, with dpkg's arguments.
     Preinst {
         /// As Debian Policy chapter 6 has them.

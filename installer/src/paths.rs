@@ -43,7 +43,7 @@ impl Paths {
         self.state().join("debs")
     }
 
-    /// Blocked versions and the highest channel sequences seen.
+    /// Blocked and skipped versions, a pause, and the highest channel sequences seen.
     pub fn memory(&self) -> PathBuf {
         self.state().join("state.toml")
     }
@@ -61,6 +61,21 @@ impl Paths {
     /// Held by the one process that carries a change on.
     pub fn executor_lock(&self) -> PathBuf {
         self.at("run/smolotchi-install.executor.lock")
+    }
+
+    /// Held while `state.toml` and the pins are changed.
+    pub fn memory_lock(&self) -> PathBuf {
+        self.at("run/smolotchi-install.state.lock")
+    }
+
+    /// Held by the one rehearsal.
+    pub fn rehearsal_lock(&self) -> PathBuf {
+        self.at("run/smolotchi-install.rehearsal.lock")
+    }
+
+    /// Where a rehearsal has its copy of the database; gone afterwards.
+    pub fn rehearsal(&self) -> PathBuf {
+        self.state().join("rehearsal")
     }
 
     /// The pin that keeps blocked versions out of apt's sight.

@@ -100,6 +100,12 @@ catalogue! {
     AlreadyInstalled, "change.already-installed", Validation, "use: smolotchi-install upgrade";
     Downgrade, "change.downgrade", Validation, "to go back use: smolotchi-install rollback";
     Blocked, "change.version-blocked", Validation, "it failed on this machine, or was rolled back from; see: smolotchi-install status; override with --unblock";
+    Skipped, "change.version-skipped", Validation, "the operator doesn't want it here; see: smolotchi-install status; override with --unblock";
+    Held, "change.held", Validation, "lift the hold with: apt-mark unhold smolotchi";
+    Paused, "change.paused", Validation, "end the pause with: smolotchi-install resume";
+    WindowClosed, "change.window-closed", Validation, "wait for the window ([window] in /etc/smolotchi-install/config.d), or say --now";
+    RehearsalFailed, "change.rehearsal-failed", Validation, "nothing was touched: keep this version and report the details to the release's maker";
+    Irreversible, "change.irreversible", Validation, "nothing was touched: take it knowingly with --accept-irreversible";
     ChangeOpen, "change.open", Validation, "another change is being carried out; see: smolotchi-install status";
     Locked, "change.locked", Runtime, "another package operation is running; wait for it, or raise packages.lock_timeout_s in /etc/smolotchi-install/config.d";
     NoSlot, "change.no-slot", Validation, "there is no release to go back to; see: smolotchi-install status";

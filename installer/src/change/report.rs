@@ -1,11 +1,14 @@
 //! What happened and why: `report.json` of each closed change, and `status.json` for everyone who may look.
 
 use super::journal::Verdict;
-use super::memory::Memory;
+use super::memory::{Block, Memory};
 use super::{Change, slot};
+use crate::host::clock;
 use crate::paths::Paths;
+use crate::settings;
 use serde::{Deserialize, Serialize};
 use smolotchi_operator::{Exit, Fault, Result, Table, durable, output};
+use std::collections::BTreeMap;
 
 /// The report of one change.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -78,7 +81,7 @@ pub fn read(folder: &std::path::Path) -> Option<Report> {
 }
 
 /// What `smolotchi-install status` prints and the web page shows.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Status {
     /// The agent's installed version.
     pub installed: Option<String>,
@@ -88,14 +91,23 @@ pub struct Status {
     pub open_change: Option<String>,
     /// The newest closed change.
     pub last_change: Option<Report>,
-    /// Versions kept out of this machine.
+    /// Versions that failed here and are kept out.
     pub blocked: Vec<BlockedVersion>,
+    /// Versions that the operator doesn't want.
+    #[serde(default)]
+    pub skipped: Vec<BlockedVersion>,
+    /// Why no version may come, if the operator said so.
+    #[serde(default)]
+    pub paused: Option<String>,
+    /// The maintenance window, and whether it is open; none: no window is set.
+    #[serde(default)]
+    pub window: Option<String>,
     /// Releases that can be gone back to, newest first.
     pub slots: Vec<slot::Summary>,
 }
 
 /// One line of [`Status::blocked`].
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct BlockedVersion {
     /// The version.
     pub version: String,
@@ -114,12 +126,25 @@ pub fn status(paths: &Paths, installed: Option<String>) -> Result<Status> {
     }
     .to_owned();
     let last_change = super::all(paths)?.iter().rev().find_map(|folder| read(folder));
-    let blocked = Memory::load(paths)?
-        .blocked
-        .into_iter()
-        .map(|(version, block)| BlockedVersion { version, reason: block.reason, at: block.at })
-        .collect();
-    Ok(Status { installed, state, open_change: open.map(|change| change.id), last_change, blocked, slots: slot::all(paths)? })
+    let memory = Memory::load(paths)?;
+    let listed = |blocks: BTreeMap<String, Block>| {
+        blocks.into_iter().map(|(version, block)| BlockedVersion { version, reason: block.reason, at: block.at }).collect()
+    };
+    let window = settings::load(paths).unwrap_or_default().window;
+    Ok(Status {
+        installed,
+        state,
+        open_change: open.map(|change| change.id),
+        last_change,
+        blocked: listed(memory.blocked),
+        skipped: listed(memory.skipped),
+        paused: memory.paused.map(|pause| pause.sentence()),
+        window: window.is_set().then(|| {
+            let now = clock::wall_time();
+            window.closed(now, clock::local(now)).unwrap_or_else(|| format!("the maintenance window ({window}) is open"))
+        }),
+        slots: slot::all(paths)?,
+    })
 }
 
 /// Publishes the status for readers without privileges. A convenience: failing to write it fails nothing.
@@ -136,8 +161,9 @@ pub fn publish(paths: &Paths, installed: Option<String>) {
     }
 }
 
-impl Table for Status {
-    fn table(&self) -> String {
+impl Status {
+    /// One line for each fact.
+    pub fn rows(&self) -> Vec<Vec<String>> {
         let none = || "none".to_owned();
         let mut rows =
             vec![vec!["installed".to_owned(), self.installed.clone().unwrap_or_else(none)], vec!["state".to_owned(), self.state.clone()]];
@@ -151,10 +177,16 @@ impl Table for Status {
         for blocked in &self.blocked {
             rows.push(vec!["blocked".to_owned(), format!("{}: {}", blocked.version, blocked.reason)]);
         }
+        for skipped in &self.skipped {
+            rows.push(vec!["skipped".to_owned(), format!("{}: {}", skipped.version, skipped.reason)]);
+        }
+        for (name, text) in [("pause", &self.paused), ("window", &self.window)] {
+            rows.extend(text.iter().map(|text| vec![name.to_owned(), text.clone()]));
+        }
         for slot in &self.slots {
             let schema = slot.schema.map_or_else(|| "no database".to_owned(), |schema| format!("schema {schema}"));
             rows.push(vec!["slot".to_owned(), format!("{} ({schema}, kept {})", slot.version, slot.created_at)]);
         }
-        output::columns(&rows)
+        rows
     }
 }

@@ -5,13 +5,13 @@
 
 use crate::fault::OrFault;
 use crate::paths::Paths;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use smolotchi_operator::{Code, Fault, Result, log};
 use smolotchi_release::{SlotManifest, slot};
 use std::path::PathBuf;
 
 /// A slot in one line.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Summary {
     /// The release that it goes back to.
     pub version: String,

@@ -1,12 +1,12 @@
 //! install, upgrade, rollback and their dry runs: find, verify, plan, open the change, follow it.
 
 use super::follow;
-use crate::change::memory::Memory;
+use crate::change::memory::{self, Memory};
 use crate::change::{self, Draft, slot};
 use crate::cli::{ReleaseArgs, RollbackArgs};
-use crate::host::{clock, inventory, lock};
+use crate::host::{clock, inventory, lock, rehearse};
 use crate::paths::Paths;
-use crate::plan::{self, Kind, Plan, PlannedDeb, Request, Target, Trigger};
+use crate::plan::{self, Contents, Kind, Plan, PlannedDeb, Request, Target, Trigger};
 use crate::settings::Settings;
 use crate::source::{self, Wanted};
 use crate::{settings, tasks};
@@ -77,43 +77,73 @@ pub(super) fn release(paths: &Paths, format: Format, kind: Kind, args: &ReleaseA
         channel: args.source.channel.clone().unwrap_or_else(|| settings.source.channel.clone()),
         accept_expired: args.source.accept_expired,
     };
+    super::refresh(paths, args.dry_run)?;
 
     progress.step("verify", &format!("verifying the release at {from}"));
     let trust = source::trust(paths, &args.source.trust)?;
-    let memory = Memory::load(paths)?;
-    let release = source::find(&from, &wanted, &trust, &memory)?;
+    let release = source::find(&from, &wanted, &trust, &Memory::load(paths)?)?;
     go_on(&flag)?;
 
     progress.step("plan", "planning");
-    let inventory = inventory::gather(paths)?;
-    let target = plan::target(&release.manifest, &inventory.architecture)?;
+    let mut inventory = inventory::gather(paths, &settings)?;
+    let mut target = plan::target(&release.manifest, &inventory.architecture)?;
+    target.remote = release.is_remote();
     release.check_bundle(&inventory.architecture)?;
-    let request = Request { kind, trigger: Trigger::Installer, unblock: args.unblock };
-    let planned = plan::plan(&settings, &inventory, &target, request)?;
-    let planned = match planned {
-        Some(planned) if !args.dry_run => planned,
-        shown => {
-            progress.done();
-            if !args.dry_run {
-                remember_sequence(paths, release.channel.as_ref())?;
-            }
-            return Ok(dry(format, inventory.installed(), shown));
+    let request =
+        Request { kind, trigger: Trigger::Installer, unblock: args.unblock, now: args.now, accept_irreversible: args.accept_irreversible };
+    // What can be refused without the packages is refused before they are fetched.
+    let Some(first) = plan::plan(&settings, &inventory, &target, request)? else {
+        progress.done();
+        if !args.dry_run {
+            remember_sequence(paths, release.channel.as_ref())?;
         }
+        return Ok(dry(format, inventory.installed(), None));
     };
+    if !super::is_root() {
+        inventory.unrehearsed = "only root can rehearse, and look at the database".to_owned();
+        progress.done();
+        return Ok(dry(format, inventory.installed(), plan::plan(&settings, &inventory, &target, request)?));
+    }
 
-    let lock = lock::ours(&paths.plan_lock())?;
-    none_open(paths)?;
-    let draft = Draft::new(paths)?;
-    for deb in &planned.debs {
+    let place = if args.dry_run {
+        Place::Scratch(
+            tempfile::Builder::new()
+                .prefix("smolotchi-install-")
+                .tempdir_in("/var/tmp")
+                .map_err(|error| Fault::io("could not make a folder for the packages", "/var/tmp", &error))?,
+        )
+    } else {
+        let lock = lock::ours(&paths.plan_lock())?;
+        none_open(paths)?;
+        Place::Draft(Draft::new(paths)?, lock)
+    };
+    let folder = place.debs();
+    let mut installed_bytes = 0;
+    let mut agent = None;
+    for deb in &first.debs {
         progress.step("fetch", &format!("fetching {} {} ({} bytes)", deb.package, deb.version, deb.size));
-        release.fetch(&deb.package, &inventory.architecture, &draft.debs())?;
+        let fetched = release.fetch(&deb.package, &inventory.architecture, &folder)?;
+        installed_bytes += fetched.installed_bytes();
+        if deb.package == "smolotchi" {
+            target.contents.libc = fetched.depends().and_then(Contents::libc_of);
+            agent = Some(fetched.path().to_owned());
+        }
         go_on(&flag)?;
     }
+    target.contents.installed_bytes = Some(installed_bytes);
+    inventory.database_damage = inventory::database_damage(paths);
+    if let Some(agent) = agent {
+        progress.step("rehearse", "rehearsing on a copy of the database");
+        rehearse::rehearse(paths, &agent, &mut inventory)?;
+        go_on(&flag)?;
+    }
+    let planned = plan::plan(&settings, &inventory, &target, request)?;
+    let (Place::Draft(draft, lock), Some(planned)) = (place, planned.clone()) else {
+        progress.done();
+        return Ok(dry(format, inventory.installed(), planned));
+    };
     if args.unblock {
-        let mut memory = Memory::load(paths)?;
-        if memory.blocked.remove(&planned.to).is_some() {
-            memory.save(paths)?;
-        }
+        memory::update(paths, |memory| (memory.blocked.remove(&planned.to), memory.skipped.remove(&planned.to)))?;
     }
     remember_sequence(paths, release.channel.as_ref())?;
     let change = draft.open(paths, planned)?;
@@ -121,23 +151,43 @@ pub(super) fn release(paths: &Paths, format: Format, kind: Kind, args: &ReleaseA
     carry_out(paths, &settings, format, &progress, &change, &flag)
 }
 
+/// Where the packages are fetched to.
+enum Place {
+    /// A dry run's folder, which goes with it.
+    Scratch(tempfile::TempDir),
+    /// The change that is being made.
+    Draft(Draft, lock::Lock),
+}
+
+impl Place {
+    fn debs(&self) -> std::path::PathBuf {
+        match self {
+            Place::Scratch(folder) => folder.path().to_owned(),
+            Place::Draft(draft, _) => draft.debs(),
+        }
+    }
+}
+
 /// rollback.
 pub(super) fn rollback(paths: &Paths, format: Format, args: &RollbackArgs) -> Result<Exit> {
-    super::need_root()?;
+    if !super::is_root() {
+        return Err(Fault::new(Code::NotRoot, "only root can look into the kept releases, also to plan"));
+    }
     let settings = settings::load(paths)?;
     let flag = interrupted()?;
     let progress = Progress::new(format);
+    super::refresh(paths, args.dry_run)?;
     progress.step("plan", "planning");
-    let inventory = inventory::gather(paths)?;
-    let Some(installed) = inventory.installed() else {
+    let mut inventory = inventory::gather(paths, &settings)?;
+    let Some(installed) = inventory.installed().map(str::to_owned) else {
         return Err(Fault::new(Code::NotInstalled, "smolotchi is not installed on this machine"));
     };
     if let Some(open) = &inventory.open_change {
         return Err(Fault::new(Code::ChangeOpen, "a change is being carried out already").fact("change", open.as_str()));
     }
-    if args.to.as_deref() == Some(installed) {
+    if args.to.as_deref() == Some(installed.as_str()) {
         progress.done();
-        return Ok(dry(format, Some(installed), None));
+        return Ok(dry(format, Some(&installed), None));
     }
     let slots = slot::all(paths)?;
     let to = match &args.to {
@@ -148,7 +198,7 @@ pub(super) fn rollback(paths: &Paths, format: Format, args: &RollbackArgs) -> Re
                 .fact("wanted", to.as_str())
                 .fact("kept", kept.join(", ")));
         }
-        None => slot::default_target(&slots, installed, &inventory.blocked)
+        None => slot::default_target(&slots, &installed, &inventory.blocked)
             .ok_or_else(|| Fault::new(Code::NoSlot, "no earlier version is kept on this machine"))?
             .to_owned(),
     };
@@ -162,6 +212,12 @@ pub(super) fn rollback(paths: &Paths, format: Format, args: &RollbackArgs) -> Re
             );
         }
     };
+    let folder = slot::folder(paths, &to).join("debs");
+    if let Some(deb) = slot.debs.iter().find(|deb| deb.package == "smolotchi") {
+        progress.step("rehearse", "rehearsing on a copy of the database");
+        rehearse::rehearse(paths, &folder.join(&deb.file), &mut inventory)?;
+        go_on(&flag)?;
+    }
     let debs = slot
         .debs
         .iter()
@@ -173,14 +229,14 @@ pub(super) fn rollback(paths: &Paths, format: Format, args: &RollbackArgs) -> Re
             sha256: deb.sha256.clone(),
         })
         .collect();
-    let target = Target { version: to.clone(), schema: slot.schema, health, debs };
-    let request = Request { kind: Kind::Rollback, trigger: Trigger::Installer, unblock: true };
+    let target = Target { version: to, schema: slot.schema, health, debs, remote: false, contents: Contents::default() };
+    let request = Request { unblock: true, ..Request::plain(Kind::Rollback, Trigger::Installer) };
     let planned = plan::plan(&settings, &inventory, &target, request)?;
     let planned = match planned {
         Some(planned) if !args.dry_run => planned,
         shown => {
             progress.done();
-            return Ok(dry(format, Some(installed), shown));
+            return Ok(dry(format, Some(&installed), shown));
         }
     };
     go_on(&flag)?;
@@ -188,7 +244,6 @@ pub(super) fn rollback(paths: &Paths, format: Format, args: &RollbackArgs) -> Re
     let lock = lock::ours(&paths.plan_lock())?;
     none_open(paths)?;
     let draft = Draft::new(paths)?;
-    let folder = slot::folder(paths, &to).join("debs");
     for deb in &planned.debs {
         durable::copy(&folder.join(&deb.file), &draft.debs().join(&deb.file), 0o644)?;
     }
@@ -208,15 +263,10 @@ fn none_open(paths: &Paths) -> Result<()> {
 /// A channel is never believed at a lower sequence again.
 fn remember_sequence(paths: &Paths, channel: Option<&(String, u64)>) -> Result<()> {
     let Some((name, sequence)) = channel else { return Ok(()) };
-    if !rustix::process::geteuid().is_root() {
-        return Ok(());
-    }
-    let mut memory = Memory::load(paths)?;
-    if memory.sequences.get(name).is_none_or(|seen| seen < sequence) {
-        memory.sequences.insert(name.clone(), *sequence);
-        memory.save(paths)?;
-    }
-    Ok(())
+    memory::update(paths, |memory| {
+        let seen = memory.sequences.entry(name.clone()).or_default();
+        *seen = (*seen).max(*sequence);
+    })
 }
 
 /// Hands the open change to the executor and follows it.

@@ -1,19 +1,54 @@
 //! status and history: what is and what was. Touches nothing.
 
-use crate::change::report::{self, Report};
+use crate::change::report::{self, Report, Status};
 use crate::change::{self};
 use crate::host::dpkg;
 use crate::paths::Paths;
 use serde::Serialize;
 use smolotchi_operator::{Code, Exit, Fault, Format, Result, Table, output};
 
-/// What runs, what happened last, what is blocked, what it can go back to.
+/// [`Status`] and what dpkg says besides.
+#[derive(Serialize)]
+struct Shown {
+    #[serde(flatten)]
+    status: Status,
+    /// dpkg has the agent unpacked and configured; none: it hasn't got it.
+    whole: Option<bool>,
+    /// The operator wants the package to stay as it is.
+    held: bool,
+}
+
+impl Table for Shown {
+    fn table(&self) -> String {
+        let package = match (self.whole, self.held) {
+            (None, _) => "not on this machine",
+            (Some(false), _) => "not whole; mend it with: smolotchi-install heal",
+            (Some(true), false) => "whole",
+            (Some(true), true) => "whole, and on hold",
+        };
+        let mut rows = self.status.rows();
+        rows.insert(1, vec!["package".to_owned(), package.to_owned()]);
+        output::columns(&rows)
+    }
+}
+
+/// What runs, what happened last, what is kept out and why, what it can go back to. Without root: as it was told last.
 pub(super) fn status(paths: &Paths, format: Format) -> Result<Exit> {
-    super::need_root()?;
-    let installed = dpkg::agent()?;
-    let status = report::status(paths, installed.map(|package| package.version))?;
-    output::emit(format, &status);
+    let agent = dpkg::agent()?;
+    let installed = agent.as_ref().map(|package| package.version.clone());
+    let status = if super::is_root() { report::status(paths, installed)? } else { Status { installed, ..published(paths)? } };
+    let (whole, held) = (agent.as_ref().map(|package| package.is_whole()), agent.is_some_and(|package| package.is_held()));
+    output::emit(format, &Shown { status, whole, held });
     Ok(Exit::Success)
+}
+
+fn published(paths: &Paths) -> Result<Status> {
+    let bytes = std::fs::read(paths.status()).unwrap_or_default();
+    serde_json::from_slice(&bytes).map_err(|error| {
+        Fault::new(Code::NotRoot, "nothing was told to those who aren't root yet")
+            .fact("path", paths.status().display().to_string())
+            .cause(&error)
+    })
 }
 
 #[derive(Serialize)]

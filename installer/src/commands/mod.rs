@@ -4,14 +4,15 @@ mod change;
 mod docs;
 mod follow;
 mod look;
+mod policy;
 mod verify;
 
-use crate::change::memory::Memory;
+use crate::change::memory;
 use crate::cli::{Cli, Command, GuardCaller, PlanKind, ReleaseArgs, RollbackArgs};
 use crate::paths::Paths;
 use crate::plan::Kind;
 use crate::{guard, settings, tasks};
-use smolotchi_operator::{Code, Exit, Fault, Format, Result, log};
+use smolotchi_operator::{Code, Exit, Fault, Result, log};
 
 /// Runs the command.
 pub fn run(cli: Cli) -> Result<Exit> {
@@ -28,10 +29,14 @@ pub fn run(cli: Cli) -> Result<Exit> {
         Command::Status => look::status(&paths, format),
         Command::History { id } => look::history(&paths, format, id.as_deref()),
         Command::Verify(source) => verify::verify(&paths, format, &source),
-        Command::Unblock { version } => unblock(&paths, format, &version),
+        Command::Pause(pause) => policy::pause(&paths, format, &pause),
+        Command::Resume => policy::resume(&paths, format),
+        Command::Skip { version, reason } => policy::skip(&paths, format, &version, &reason),
+        Command::Unblock { version } => policy::unblock(&paths, format, &version),
         Command::CarryOn => carry_on(&paths),
         Command::Guard { caller } => match caller {
             GuardCaller::Apt => guard::apt(&paths),
+            GuardCaller::Refresh => guard::refresh(&paths),
             GuardCaller::Preinst { args } => guard::preinst(&paths, &args),
             GuardCaller::Postinst { args } => guard::postinst(&paths, &args),
             GuardCaller::Prerm { .. } => Ok(Exit::Success),
@@ -41,9 +46,18 @@ pub fn run(cli: Cli) -> Result<Exit> {
     }
 }
 
+fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
 /// Refuses to go on without root.
 fn need_root() -> Result<()> {
-    if rustix::process::geteuid().is_root() { Ok(()) } else { Err(Fault::new(Code::NotRoot, "changing the machine needs root")) }
+    if is_root() { Ok(()) } else { Err(Fault::new(Code::NotRoot, "changing the machine needs root")) }
+}
+
+/// Lets go what has run out before it is looked at. A dry run touches nothing, also not that.
+fn refresh(paths: &Paths, dry_run: bool) -> Result<()> {
+    if dry_run || !is_root() { Ok(()) } else { memory::refresh(paths) }
 }
 
 fn carry_on(paths: &Paths) -> Result<Exit> {
@@ -56,21 +70,5 @@ fn carry_on(paths: &Paths) -> Result<Exit> {
     // The unit's own success is that the change is closed; how it ended is in the report.
     // Another one may be opened while this one is being closed.
     while tasks::carry_on(paths, &settings)?.is_some() {}
-    Ok(Exit::Success)
-}
-
-fn unblock(paths: &Paths, format: Format, version: &str) -> Result<Exit> {
-    need_root()?;
-    let mut memory = Memory::load(paths)?;
-    if memory.blocked.remove(version).is_some() {
-        memory.save(paths)?;
-        let installed = crate::host::dpkg::agent()?;
-        crate::change::report::publish(paths, installed.map(|package| package.version));
-        if format == Format::Table {
-            log::notice(format!("{version} may be installed again"));
-        }
-    } else if format == Format::Table {
-        log::notice(format!("{version} was not blocked"));
-    }
     Ok(Exit::Success)
 }

@@ -8,6 +8,8 @@ use std::path::PathBuf;
 /// apt will unpack a package.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Action {
+    /// Its name.
+    pub(super) package: String,
     /// The installed version, if any.
     pub(super) from: Option<String>,
     /// The version to come.
@@ -16,25 +18,26 @@ pub(super) struct Action {
     pub(super) deb: PathBuf,
 }
 
-/// What apt is about to unpack for `package`; `None` if nothing.
-pub(super) fn action(text: &str, package: &str) -> Result<Option<Action>> {
+/// What apt is about to unpack of these packages.
+pub(super) fn actions(text: &str, packages: &[&str]) -> Result<Vec<Action>> {
     let mut lines = text.lines();
     if lines.next() != Some("VERSION 3") {
         return Err(Fault::new(Code::ProgramFailed, "apt speaks another protocol than version 3 to its hooks")
             .hint("is /etc/apt/apt.conf.d/50smolotchi-install as the package ships it?"));
     }
+    let mut actions = Vec::new();
     for line in lines.skip_while(|line| !line.is_empty()) {
         // The file comes last and may hold blanks.
         let fields: Vec<&str> = line.splitn(9, ' ').collect();
         let [name, old, _, _, _, new, _, _, file] = fields[..] else { continue };
         // Otherwise **CONFIGURE** or **REMOVE**.
-        if name != package || !file.starts_with('/') {
+        if !packages.contains(&name) || !file.starts_with('/') {
             continue;
         }
         let from = (old != "-").then(|| old.to_owned());
-        return Ok(Some(Action { from, to: new.to_owned(), deb: file.into() }));
+        actions.push(Action { package: name.to_owned(), from, to: new.to_owned(), deb: file.into() });
     }
-    Ok(None)
+    Ok(actions)
 }
 
 #[cfg(test)]
@@ -47,23 +50,31 @@ mod tests {
 
     #[test]
     fn lines_of_apt() {
-        let unpack = |from: Option<&str>| Some(Action { from: from.map(str::to_owned), to: "0.2.0".into(), deb: "/a b/s.deb".into() });
+        let ours = ["smolotchi", "smolotchi-install"];
+        let unpack = |package: &str, from: Option<&str>| {
+            vec![Action { package: package.into(), from: from.map(str::to_owned), to: "0.2.0".into(), deb: "/a b/s.deb".into() }]
+        };
         for (line, expected) in [
-            ("smolotchi 0.1.0 arm64 none < 0.2.0 arm64 none /a b/s.deb", unpack(Some("0.1.0"))),
-            ("smolotchi 0.3.0 arm64 none > 0.2.0 arm64 none /a b/s.deb", unpack(Some("0.3.0"))),
-            ("smolotchi - - none < 0.2.0 arm64 none /a b/s.deb", unpack(None)),
-            ("smolotchi 0.2.0 arm64 none < 0.2.0 arm64 none **CONFIGURE**", None),
-            ("smolotchi 0.2.0 arm64 none > - - none **REMOVE**", None),
-            ("smolotchi-install 0.1.0 arm64 none < 0.2.0 arm64 none /a b/s.deb", None),
-            ("", None),
+            ("smolotchi 0.1.0 arm64 none < 0.2.0 arm64 none /a b/s.deb", unpack("smolotchi", Some("0.1.0"))),
+            ("smolotchi 0.3.0 arm64 none > 0.2.0 arm64 none /a b/s.deb", unpack("smolotchi", Some("0.3.0"))),
+            ("smolotchi - - none < 0.2.0 arm64 none /a b/s.deb", unpack("smolotchi", None)),
+            ("smolotchi 0.2.0 arm64 none < 0.2.0 arm64 none **CONFIGURE**", vec![]),
+            ("smolotchi 0.2.0 arm64 none > - - none **REMOVE**", vec![]),
+            ("smolotchi-install 0.1.0 arm64 none < 0.2.0 arm64 none /a b/s.deb", unpack("smolotchi-install", Some("0.1.0"))),
+            ("smolotchi-extra 0.1.0 arm64 none < 0.2.0 arm64 none /a b/s.deb", vec![]),
+            ("", vec![]),
         ] {
-            assert_eq!(action(&said(line), "smolotchi").unwrap(), expected, "{line}");
+            assert_eq!(actions(&said(line), &ours).unwrap(), expected, "{line}");
         }
+        let both = "smolotchi-install 0.1.0 arm64 none < 0.2.0 arm64 none /i.deb\nbash 1 arm64 none < 2 arm64 none /b.deb\n\
+                    smolotchi 0.1.0 arm64 none < 0.2.0 arm64 none /s.deb";
+        let names: Vec<_> = actions(&said(both), &ours).unwrap().into_iter().map(|action| action.package).collect();
+        assert_eq!(names, ["smolotchi-install", "smolotchi"], "what belongs together moves together");
     }
 
     #[test]
     fn another_protocol_is_refused() {
-        assert_eq!(action("/var/cache/x.deb\n", "smolotchi").unwrap_err().code, Code::ProgramFailed);
-        assert_eq!(action("", "smolotchi").unwrap_err().code, Code::ProgramFailed);
+        assert_eq!(actions("/var/cache/x.deb\n", &["smolotchi"]).unwrap_err().code, Code::ProgramFailed);
+        assert_eq!(actions("", &["smolotchi"]).unwrap_err().code, Code::ProgramFailed);
     }
 }

@@ -6,11 +6,11 @@
 
 mod hook;
 
-use crate::change::{self, Draft};
+use crate::change::{self, Draft, memory};
 use crate::fault::OrFault;
-use crate::host::{agent, dpkg, inventory, lock, systemd};
+use crate::host::{agent, caller, dpkg, inventory, lock, rehearse, systemd};
 use crate::paths::Paths;
-use crate::plan::{self, Kind, PlannedDeb, Request, Target, Task, Trigger};
+use crate::plan::{self, Contents, Kind, PlannedDeb, Request, Target, Task, Trigger};
 use crate::settings::{self, Settings};
 use crate::tasks::{self, Snapshots};
 use smolotchi_operator::{Code, Exit, Fault, Result, log};
@@ -22,10 +22,22 @@ use std::path::PathBuf;
 pub fn apt(paths: &Paths) -> Result<Exit> {
     let text = std::io::read_to_string(std::io::stdin())
         .map_err(|error| Fault::new(Code::Io, "could not read what apt is about to do").cause(&error))?;
-    let Some(action) = hook::action(&text, "smolotchi")? else { return Ok(Exit::Success) };
-    let Some(from) = action.from.filter(|from| *from != action.to) else { return Ok(Exit::Success) };
+    let actions = hook::actions(&text, &dpkg::OURS)?;
+    let Some(agent) = actions.iter().find(|action| action.package == "smolotchi") else { return Ok(Exit::Success) };
+    let Some(from) = agent.from.clone().filter(|from| *from != agent.to) else { return Ok(Exit::Success) };
+    memory::refresh(paths)?;
     let settings = settings::load(paths)?;
-    open(paths, &settings, Trigger::Apt, &from, &action.to, Some(action.deb))?;
+    let to = agent.to.clone();
+    let debs: Vec<PathBuf> = actions.into_iter().map(|action| action.deb).collect();
+    open(paths, &settings, Trigger::Apt, &from, &to, &debs)?;
+    Ok(Exit::Success)
+}
+
+/// `apt update` is about to run: what has run out no longer keeps a version out. Never keeps apt from its work.
+pub fn refresh(paths: &Paths) -> Result<Exit> {
+    if let Err(fault) = memory::refresh(paths) {
+        log::warning(fault.code, format!("apt's pins were left as they are: {fault}"));
+    }
     Ok(Exit::Success)
 }
 
@@ -46,8 +58,13 @@ pub fn preinst(paths: &Paths, args: &[String]) -> Result<Exit> {
         }
         return Err(Fault::new(Code::ChangeOpen, "a change is being carried out; this package has to wait").fact("change", open.id));
     }
+    memory::refresh(paths)?;
     let settings = settings::load(paths)?;
-    open_change(paths, &settings, Trigger::Dpkg, from, to, None)?;
+    let named = caller::debs(&dpkg::OURS);
+    // Whatever else is on the command line, it is only of use if the agent's own package is.
+    let known = named.iter().any(|named| named.package == "smolotchi" && named.version == to);
+    let debs = if known { named.into_iter().map(|named| named.path).collect() } else { Vec::new() };
+    open_change(paths, &settings, Trigger::Dpkg, from, to, &debs)?;
     Ok(Exit::Success)
 }
 
@@ -67,17 +84,17 @@ pub fn postrm(paths: &Paths, args: &[String]) -> Result<Exit> {
     Ok(Exit::Success)
 }
 
-fn open(paths: &Paths, settings: &Settings, trigger: Trigger, from: &str, to: &str, deb: Option<PathBuf>) -> Result<()> {
+fn open(paths: &Paths, settings: &Settings, trigger: Trigger, from: &str, to: &str, debs: &[PathBuf]) -> Result<()> {
     if let Some(open) = change::open(paths)? {
         return Err(Fault::new(Code::ChangeOpen, "a change is being carried out; this upgrade has to wait").fact("change", open.id));
     }
-    open_change(paths, settings, trigger, from, to, deb)
+    open_change(paths, settings, trigger, from, to, debs)
 }
 
 /// Saves the slot, then opens the change and starts the executor, which waits for dpkg's lock.
-fn open_change(paths: &Paths, settings: &Settings, trigger: Trigger, from: &str, to: &str, deb: Option<PathBuf>) -> Result<()> {
+fn open_change(paths: &Paths, settings: &Settings, trigger: Trigger, from: &str, to: &str, debs: &[PathBuf]) -> Result<()> {
     let _lock = lock::ours(&paths.plan_lock())?;
-    let inventory = inventory::gather(paths)?;
+    let mut inventory = inventory::gather(paths, settings)?;
     let installed = inventory::release(paths);
     let whole = match trigger {
         // In preinst dpkg has marked the package half-installed already, so the files have to speak for themselves.
@@ -97,13 +114,9 @@ fn open_change(paths: &Paths, settings: &Settings, trigger: Trigger, from: &str,
         return Ok(());
     }
     let draft = Draft::new(paths)?;
-    let mut debs = Vec::new();
-    let mut incoming = None;
-    if let Some(path) = deb {
-        let (planned, release) = keep(&path, &draft)?;
-        incoming = release;
-        debs.push(planned);
-    }
+    let kept = debs.iter().map(|path| keep(path, &draft)).collect::<Result<Vec<_>>>()?;
+    let agent = kept.iter().find(|kept| kept.planned.package == "smolotchi");
+    let incoming = agent.and_then(|kept| kept.release.clone());
     let described = incoming.as_ref().or(installed.as_ref());
     let Some(described) = described else {
         log::warning(Code::Preflight, "the installed release doesn't say what must be healthy: no way back is kept");
@@ -113,10 +126,26 @@ fn open_change(paths: &Paths, settings: &Settings, trigger: Trigger, from: &str,
         version: to.to_owned(),
         schema: incoming.as_ref().map(|release| release.schema.own),
         health: described.health.clone(),
-        debs,
+        debs: kept.iter().map(|kept| kept.planned.clone()).collect(),
+        remote: false,
+        contents: Contents {
+            installed_bytes: (!kept.is_empty()).then(|| kept.iter().map(|kept| kept.installed_bytes).sum()),
+            libc: agent.and_then(|kept| kept.libc.clone()),
+        },
     };
     let kind = if version::compare(to, from) == Ordering::Less { Kind::Rollback } else { Kind::Upgrade };
-    let request = Request { kind, trigger, unblock: true };
+    let request = Request::plain(kind, trigger);
+    // What can be refused in numbers is refused before a copy of the database takes up room.
+    if plan::plan(settings, &inventory, &target, request)?.is_none() {
+        return Ok(());
+    }
+    match agent {
+        Some(kept) => rehearse::rehearse(paths, &draft.debs().join(&kept.planned.file), &mut inventory)?,
+        None => inventory.unrehearsed = "the file that dpkg was given could not be found".to_owned(),
+    }
+    if !inventory.unrehearsed.is_empty() {
+        log::notice(format!("smolotchi {to} was not rehearsed: {}", inventory.unrehearsed));
+    }
     let Some(planned) = plan::plan(settings, &inventory, &target, request)? else { return Ok(()) };
     log::notice(format!("smolotchi {from} -> {to}: keeping the way back"));
     // A database that is damaged must not keep out the version that may mend it.
@@ -134,9 +163,17 @@ fn start() {
     }
 }
 
-/// Keeps the incoming package in the change (apt deletes its own after success). apt has verified it against the
-/// repository's signature; what we want of it is that it is the file that dpkg will get.
-fn keep(path: &std::path::Path, draft: &Draft) -> Result<(PlannedDeb, Option<ReleaseToml>)> {
+/// An incoming package that stands in the change's folder.
+struct Kept {
+    planned: PlannedDeb,
+    release: Option<ReleaseToml>,
+    installed_bytes: u64,
+    libc: Option<String>,
+}
+
+/// Keeps an incoming package in the change (apt deletes its own after success). apt has verified it against the
+/// repository's signature, or somebody gave it to dpkg by hand; what we want of it is that it is the file that dpkg will get.
+fn keep(path: &std::path::Path, draft: &Draft) -> Result<Kept> {
     let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let kept = draft.debs().join(&name);
     smolotchi_operator::durable::copy(path, &kept, 0o644)?;
@@ -150,5 +187,6 @@ fn keep(path: &std::path::Path, draft: &Draft) -> Result<(PlannedDeb, Option<Rel
         size: deb.size(),
         sha256: deb.sha256().to_owned(),
     };
-    Ok((planned, release))
+    let libc = deb.depends().and_then(Contents::libc_of);
+    Ok(Kept { planned, release, installed_bytes: deb.installed_bytes(), libc })
 }

@@ -13,6 +13,18 @@ pub fn wall_time() -> jiff::Timestamp {
     jiff::Timestamp::from_second(now.as_second()).unwrap_or(now)
 }
 
+/// Whether a wall clock was ever set: no release of ours is older than 2026. A machine without a clock battery starts in
+/// 1970, or where it was when it went down.
+pub fn is_set(now: jiff::Timestamp) -> bool {
+    // 2026-01-01T00:00:00Z
+    now.as_second() >= 1_767_225_600
+}
+
+/// The same moment by the clock on this machine's wall; UTC where it names no time zone.
+pub fn local(now: jiff::Timestamp) -> jiff::civil::DateTime {
+    now.to_zoned(jiff::tz::TimeZone::system()).datetime()
+}
+
 /// Milliseconds since boot, suspend included.
 pub fn boottime_ms() -> u64 {
     milliseconds(ClockId::Boottime)

@@ -38,6 +38,13 @@ pub fn ours(path: &Path) -> Result<Lock> {
     }
 }
 
+/// Takes one of our locks, waiting for whoever holds it: for locks that are only ever held for a moment.
+pub fn waited(path: &Path) -> Result<Lock> {
+    let file = open(path)?;
+    flock(&file, FlockOperation::LockExclusive).map_err(|error| Fault::io("could not take a lock", path, &error.into()))?;
+    Ok(Lock { _file: file })
+}
+
 /// Waits for dpkg's front-end lock, which apt and dpkg hold for a whole operation. `DPKG_FRONTEND_LOCKED` tells the dpkg
 /// that we start that we hold it.
 pub fn dpkg_frontend(paths: &Paths, patience: Duration) -> Result<Lock> {

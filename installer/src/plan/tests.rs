@@ -11,10 +11,23 @@ fn inventory(installed: Option<(&str, &str)>) -> Inventory {
             .into_iter()
             .chain([Package { name: "smolotchi-install".into(), version: "0.2.0".into(), state: "ii ".into() }])
             .collect(),
+        libc: Some("2.36-9+deb12u13".into()),
         schema: Some(1),
         disk_free: 1 << 30,
+        inodes_free: Some(10_000),
+        memory_free: 256 << 20,
+        unwritable: None,
         database_bytes: Some(1 << 20),
+        database_damage: None,
+        rehearsal: None,
+        unrehearsed: "not asked for".into(),
+        core_start_ms: Some(700),
         dpkg_audit: String::new(),
+        dpkg_interrupted: false,
+        unsafe_io: Vec::new(),
+        skipped: vec![("0.3.1".into(), "not wanted".into())],
+        paused: None,
+        closed: None,
         blocked: vec![("0.3.0".into(), "its core crashed".into())],
         down: Vec::new(),
         open_change: None,
@@ -34,11 +47,13 @@ fn release(version: &str) -> Target {
         schema: Some(3),
         health: Health { units: vec!["smolotchi-core.service".into()], heartbeat: "/run/h".into(), prove: "/run/s".into() },
         debs: vec![deb("smolotchi", version), deb("smolotchi-install", "0.1.0")],
+        remote: true,
+        contents: Contents { installed_bytes: Some(8 << 20), libc: Some("2.36".into()) },
     }
 }
 
 fn ask(kind: Kind) -> Request {
-    Request { kind, trigger: Trigger::Installer, unblock: false }
+    Request::plain(kind, Trigger::Installer)
 }
 
 #[test]
@@ -52,12 +67,14 @@ fn requests_and_refusals() {
         (Some(("0.1.0", "rc ")), "0.1.0", Kind::Install, Ok(true)),
         (Some(("0.1.0", "ii ")), "0.1.0", Kind::Install, Ok(false)),
         (Some(("0.1.0", "ii ")), "0.1.0", Kind::Upgrade, Ok(false)),
-        (Some(("0.1.0", "hi ")), "0.2.0", Kind::Upgrade, Ok(true)),
+        (Some(("0.1.0", "hi ")), "0.2.0", Kind::Upgrade, Err(Code::Held)),
+        (Some(("0.2.0", "hi ")), "0.1.0", Kind::Rollback, Ok(true)),
         (Some(("0.1.0", "iF ")), "0.1.0", Kind::Upgrade, Ok(true)),
         (Some(("0.1.0", "ii ")), "0.2.0", Kind::Install, Err(Code::AlreadyInstalled)),
         (Some(("0.10.0", "ii ")), "0.9.0", Kind::Upgrade, Err(Code::Downgrade)),
         (Some(("0.2.0", "ii ")), "0.1.0", Kind::Rollback, Ok(true)),
         (Some(("0.2.0", "ii ")), "0.3.0", Kind::Upgrade, Err(Code::Blocked)),
+        (Some(("0.2.0", "ii ")), "0.3.1", Kind::Upgrade, Err(Code::Skipped)),
     ];
     for (installed, to, kind, expected) in cases {
         let got = plan(&settings, &inventory(*installed), &release(to), ask(*kind)).map(|plan| plan.is_some()).map_err(|fault| fault.code);
@@ -82,28 +99,139 @@ fn what_was_down_before_is_excused_but_core_is_not() {
     assert_eq!(plan.excused, ["smolotchi-web.socket"]);
 }
 
+/// Everything that stops a change before it begins: what is wrong, how an upgrade by us, an upgrade by apt and a rollback
+/// by us take it, and which fact tells it.
 #[test]
 fn preflight_says_numbers() {
-    let mut full = inventory(Some(("0.1.0", "ii ")));
-    full.disk_free = 1 << 20;
-    let fault = plan(&Settings::default(), &full, &release("0.2.0"), ask(Kind::Upgrade)).unwrap_err();
-    assert_eq!(fault.code, Code::Preflight);
-    assert_eq!(fault.details["free_bytes"], 1 << 20);
-    let mut broken = inventory(Some(("0.1.0", "ii ")));
-    broken.dpkg_audit = "half-installed".into();
-    assert_eq!(plan(&Settings::default(), &broken, &release("0.2.0"), ask(Kind::Upgrade)).unwrap_err().code, Code::Preflight);
-    assert!(plan(&Settings::default(), &broken, &release("0.0.9"), ask(Kind::Rollback)).unwrap().is_some(), "going back is the repair");
-    broken.packages[0].state = "iF ".into();
+    type Case = (&'static str, fn(&mut Inventory), [Option<Code>; 3], &'static str, &'static str);
+    let preflight = Some(Code::Preflight);
+    let cases: &[Case] = &[
+        ("nothing", |_| {}, [None, None, None], "", ""),
+        ("disk", |inventory| inventory.disk_free = 20 << 20, [preflight; 3], "free_bytes", "20971520"),
+        ("inodes", |inventory| inventory.inodes_free = Some(100), [preflight; 3], "free_inodes", "100"),
+        ("inodes that aren't counted", |inventory| inventory.inodes_free = None, [None, None, None], "", ""),
+        ("read-only", |inventory| inventory.unwritable = Some("/usr".into()), [preflight; 3], "found", "\"/usr\""),
+        ("memory", |inventory| inventory.memory_free = 40 << 20, [preflight, None, None], "needed_bytes", "50331648"),
+        ("C library", |inventory| inventory.libc = Some("2.31-13".into()), [preflight, preflight, None], "needed", "\"2.36\""),
+        ("another C library", |inventory| inventory.libc = None, [None, None, None], "", ""),
+        ("database", |inventory| inventory.database_damage = Some("page 7".into()), [preflight, None, None], "found", "\"page 7\""),
+        ("dpkg", |inventory| inventory.dpkg_audit = "half".into(), [preflight, None, None], "dpkg_audit", "\"half\""),
+        ("dpkg's notes", |inventory| inventory.dpkg_interrupted = true, [preflight, None, None], "check", "\"dpkg\""),
+        ("pause", |inventory| inventory.paused = Some("paused: x".into()), [Some(Code::Paused), None, None], "pause", "\"paused: x\""),
+        ("window", |inventory| inventory.closed = Some("closed".into()), [Some(Code::WindowClosed), None, None], "", ""),
+        ("hold", |inventory| inventory.packages[0].state = "hi ".into(), [Some(Code::Held), None, None], "package", "\"smolotchi\""),
+        ("open change", |inventory| inventory.open_change = Some("0001".into()), [Some(Code::ChangeOpen); 3], "change", "\"0001\""),
+    ];
+    for (what, change, expected, fact, value) in cases {
+        let mut machine = inventory(Some(("0.2.0", "ii ")));
+        change(&mut machine);
+        let requests = [
+            (release("0.2.1"), ask(Kind::Upgrade)),
+            (release("0.2.1"), Request::plain(Kind::Upgrade, Trigger::Apt)),
+            (release("0.1.0"), ask(Kind::Rollback)),
+        ];
+        for ((target, request), code) in requests.iter().zip(expected) {
+            let got = plan(&Settings::default(), &machine, target, *request);
+            assert_eq!(got.as_ref().err().map(|fault| fault.code), *code, "{what}: {request:?}");
+            if let (Err(fault), false) = (got, fact.is_empty()) {
+                assert_eq!(fault.details[*fact].to_string(), *value, "{what}");
+            }
+        }
+    }
+    let mut closed = inventory(Some(("0.2.0", "ii ")));
+    closed.closed = Some("closed".into());
+    assert!(plan(&Settings::default(), &closed, &release("0.2.1"), Request { now: true, ..ask(Kind::Upgrade) }).is_ok(), "--now");
+    let mut broken = inventory(Some(("0.1.0", "iF ")));
+    broken.dpkg_audit = "half-configured".into();
     assert!(plan(&Settings::default(), &broken, &release("0.2.0"), ask(Kind::Upgrade)).unwrap().is_some(), "unpacking anew is the repair");
-    let mut open = inventory(Some(("0.1.0", "ii ")));
-    open.open_change = Some("0001".into());
-    assert_eq!(plan(&Settings::default(), &open, &release("0.2.0"), ask(Kind::Upgrade)).unwrap_err().code, Code::ChangeOpen);
+}
+
+fn rehearsal(reversible: bool, undo: Undo) -> Rehearsal {
+    let step = RehearsedMigration { number: 2, name: "severity".into(), direction: "up".into(), reversible, rows: 1_000 };
+    Rehearsal { from: 1, to: 2, migrations: vec![step], undo, duration_ms: 300, undo_ms: 200, bytes_before: 1 << 20, bytes_after: 3 << 20 }
+}
+
+#[test]
+fn what_cant_be_undone_needs_a_word() {
+    let accepting = |version: &str| {
+        let migrations = crate::settings::MigrationSettings { accept_irreversible: vec![version.to_owned()] };
+        Settings { migrations, ..Settings::default() }
+    };
+    let upgrade = ask(Kind::Upgrade);
+    let accepted = Request { accept_irreversible: true, ..upgrade };
+    let apt = Request::plain(Kind::Upgrade, Trigger::Apt);
+    for (rehearsed, settings, request, refused) in [
+        (rehearsal(true, Undo::Proven), Settings::default(), upgrade, false),
+        (rehearsal(false, Undo::Impossible), Settings::default(), upgrade, true),
+        (rehearsal(false, Undo::Impossible), Settings::default(), apt, true),
+        (rehearsal(true, Undo::Unknown), Settings::default(), upgrade, true),
+        (rehearsal(false, Undo::Impossible), Settings::default(), accepted, false),
+        (rehearsal(false, Undo::Impossible), accepting("0.2.0"), apt, false),
+        (rehearsal(false, Undo::Impossible), accepting("0.2.1"), apt, true),
+    ] {
+        let mut machine = inventory(Some(("0.1.0", "ii ")));
+        machine.rehearsal = Some(rehearsed.clone());
+        let got = plan(&settings, &machine, &release("0.2.0"), request);
+        assert_eq!(got.as_ref().is_err_and(|fault| fault.code == Code::Irreversible), refused, "{rehearsed:?} {request:?}: {got:?}");
+        if let Err(fault) = got {
+            assert!(fault.details["costs"].as_str().unwrap().contains("snapshot"), "{fault}");
+        }
+    }
+}
+
+#[test]
+fn a_plan_says_what_it_costs() {
+    let mut machine = inventory(Some(("0.1.0", "ii ")));
+    machine.unsafe_io = vec!["/etc/dpkg/dpkg.cfg.d/fast".into()];
+    let make = |machine: &Inventory| plan(&Settings::default(), machine, &release("0.2.0"), ask(Kind::Upgrade)).unwrap().unwrap();
+    let blind = make(&machine);
+    assert_eq!((blind.facts.download_bytes, blind.facts.rehearsed, blind.facts.downtime_ms), (3 << 20, None, None));
+    assert!(blind.facts.worst_case.starts_with("unknown"), "{}", blind.facts.worst_case);
+    assert!(blind.facts.notes[0].contains("dpkg.cfg.d/fast"), "{:?}", blind.facts.notes);
+
+    machine.rehearsal = Some(rehearsal(true, Undo::Proven));
+    let seen = make(&machine);
+    // The package, the records, the slot (8 MiB of files and the database), dpkg's new files, the migration.
+    assert_eq!(seen.facts.disk_peak, (3 + 2 + (8 + 1) + 8 + (3 + 2)) << 20);
+    assert_eq!(seen.disk_needed, seen.facts.disk_peak + (16 << 20));
+    assert_eq!(seen.facts.downtime_ms, Some(700 + 1_500 + 300));
+    assert!(seen.facts.worst_case.starts_with("0 rows") && seen.facts.worst_case.contains("1000 rows"), "{}", seen.facts.worst_case);
+    let table = seen.table();
+    for words in ["up 0002 severity: 1000 rows, can be undone", "about 2500 ms", "there and back", "force-unsafe-io"] {
+        assert!(table.contains(words), "{words}: {table}");
+    }
+    // An older installer's plan is still read.
+    let mut json = serde_json::to_value(&seen).unwrap();
+    json.as_object_mut().unwrap().remove("facts");
+    assert_eq!(serde_json::from_value::<Plan>(json).unwrap().facts, Facts::default());
+
+    machine.rehearsal = None;
+    machine.schema = Some(3);
+    assert_eq!(make(&machine).facts.downtime_ms, Some(700), "the schema stays");
+    machine.database_bytes = None;
+    assert!(make(&machine).facts.worst_case.starts_with("0 rows"));
+}
+
+#[test]
+fn the_c_library_that_a_package_needs() {
+    for (depends, expected) in [
+        ("libc6 (>= 2.34), systemd (>= 252)", Some("2.34")),
+        ("adduser, libc6 (>= 2.36~), libgcc-s1 (>= 4.2)", Some("2.36~")),
+        ("libc6", None),
+        ("libc6-dev (>= 2.34)", None),
+        ("libc6 (<< 3)", None),
+        ("", None),
+    ] {
+        assert_eq!(Contents::libc_of(depends).as_deref(), expected, "{depends}");
+    }
 }
 
 #[test]
 fn the_operator_may_unblock() {
     let request = Request { unblock: true, ..ask(Kind::Upgrade) };
-    assert!(plan(&Settings::default(), &inventory(Some(("0.2.0", "ii "))), &release("0.3.0"), request).unwrap().is_some());
+    for version in ["0.3.0", "0.3.1"] {
+        assert!(plan(&Settings::default(), &inventory(Some(("0.2.0", "ii "))), &release(version), request).unwrap().is_some());
+    }
 }
 
 #[test]

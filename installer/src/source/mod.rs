@@ -165,6 +165,11 @@ impl Release {
         Ok(())
     }
 
+    /// Whether its files come over the network.
+    pub fn is_remote(&self) -> bool {
+        self.tree.is_remote()
+    }
+
     /// The name of the source, as the operator gave it.
     pub fn from(&self) -> &str {
         self.tree.name()

@@ -80,6 +80,11 @@ impl Tree {
         }
     }
 
+    /// True for a URL.
+    pub fn is_remote(&self) -> bool {
+        matches!(self.place, Place::Url { .. })
+    }
+
     /// A small document, whole.
     pub fn read(&self, path: &str, limit: u64) -> Result<Vec<u8>> {
         let mut bytes = Vec::new();

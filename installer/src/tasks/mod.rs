@@ -11,7 +11,7 @@ mod watch;
 pub use save_slot::{Snapshots, save_slot};
 
 use crate::change::journal::{Event, Verdict};
-use crate::change::memory::{Block, Memory};
+use crate::change::memory::{self, Block};
 use crate::change::report::{self, Report};
 use crate::change::{self, Change, Writer, slot};
 use crate::host::{clock, dpkg, lock, systemd};
@@ -211,25 +211,19 @@ fn told(what: &str, result: Result<()>) {
 /// A version that had to be left is blocked, so that apt doesn't bring it back tomorrow; one that proved good is not.
 fn remember(context: &Context<'_>, verdict: Verdict, reason: &str, blame: bool) -> Result<()> {
     let plan = &context.change.plan;
-    let mut memory = Memory::load(context.paths)?;
-    let before = memory.clone();
-    match (verdict, plan.kind, &plan.from) {
+    memory::update(context.paths, |memory| match (verdict, plan.kind, &plan.from) {
         (Verdict::RolledBack | Verdict::OperatorNeeded, Kind::Upgrade, _) if blame => {
-            memory.blocked.insert(plan.to.clone(), Block { reason: reason.to_owned(), at: clock::wall() });
+            memory.blocked.insert(plan.to.clone(), Block::now(reason));
         }
         (Verdict::Committed, Kind::Rollback, Some(from)) => {
             memory.blocked.remove(&plan.to);
-            memory
-                .blocked
-                .entry(from.clone())
-                .or_insert_with(|| Block { reason: format!("the operator went back from it to {}", plan.to), at: clock::wall() });
+            memory.blocked.entry(from.clone()).or_insert_with(|| Block::now(format!("the operator went back from it to {}", plan.to)));
         }
         (Verdict::Committed, _, _) => {
             memory.blocked.remove(&plan.to);
         }
         _ => {}
-    }
-    if memory == before { Ok(()) } else { memory.save(context.paths) }
+    })
 }
 
 /// The packages of the version that runs now are kept for the next slot; the change needs its own no longer.
