@@ -51,9 +51,7 @@ pub fn preinst(paths: &Paths, args: &[String]) -> Result<Exit> {
     }
     if let Some(open) = change::open(paths)? {
         let ours = std::env::var(dpkg::CHANGE_VARIABLE).is_ok_and(|id| id == open.id);
-        // apt's hook opened it for this very unpacking.
-        let awaited = open.plan.trigger == Trigger::Apt && open.plan.to == to && !open.progress()?.done.contains(&Task::Watch);
-        if ours || awaited {
+        if ours || is_awaited(&open, from, to)? {
             return Ok(Exit::Success);
         }
         return Err(Fault::new(Code::ChangeOpen, "a change is being carried out; this package has to wait").fact("change", open.id));
@@ -84,8 +82,20 @@ pub fn postrm(paths: &Paths, args: &[String]) -> Result<Exit> {
     Ok(Exit::Success)
 }
 
+/// apt's hook opened this change for this very unpacking, which is still to come.
+fn is_awaited(open: &change::Change, from: &str, to: &str) -> Result<bool> {
+    let plan = &open.plan;
+    let named = plan.trigger == Trigger::Apt && plan.from.as_deref() == Some(from) && plan.to == to;
+    let progress = open.progress()?;
+    Ok(named && progress.undoing.is_none() && progress.closed.is_none() && !progress.done.contains(&Task::Watch))
+}
+
 fn open(paths: &Paths, settings: &Settings, trigger: Trigger, from: &str, to: &str, debs: &[PathBuf]) -> Result<()> {
     if let Some(open) = change::open(paths)? {
+        // unattended-upgrades calls the hooks twice for one transaction.
+        if is_awaited(&open, from, to)? {
+            return Ok(());
+        }
         return Err(Fault::new(Code::ChangeOpen, "a change is being carried out; this upgrade has to wait").fact("change", open.id));
     }
     open_change(paths, settings, trigger, from, to, debs)
