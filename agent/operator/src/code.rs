@@ -55,7 +55,7 @@ catalogue! {
     StoreInvalidEvent, "store.invalid-event", Validation, "an event needs a topic of 1 to 128 bytes and a JSON body";
     StoreNewerSchema, "store.newer-schema", Validation, "install the newer version again, or go back with: smolotchi-install rollback";
     StoreOlderSchema, "store.older-schema", Validation, "migrate with: smolotchi db migrate";
-    StoreIrreversible, "store.irreversible", Operator, "this step back would lose data; smolotchi-install rollback restores the snapshot and exports what it lacks";
+    StoreIrreversible, "store.irreversible", Operator, "this step back would lose data; the runbook store.irreversible has the way back to a snapshot";
     StoreChecksum, "store.checksum", Operator, "the database was migrated by other code than this release's; see: smolotchi db info";
     StoreCheckFailed, "store.check-failed", Runtime, "nothing was changed; report it together with: smolotchi db info";
     StoreDamaged, "store.damaged", Operator, "keep a copy of the file, then see the runbook store.damaged for the way back to a snapshot";

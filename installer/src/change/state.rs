@@ -81,10 +81,12 @@ impl State {
             State::Open => "Nothing was touched: the change goes on as if it had just been opened.",
             State::Saving => "A half-made slot is thrown away and made anew; the old version runs meanwhile.",
             State::Changing => {
-                "The healer hands the same packages, kept and hashed, to dpkg again before any service starts; that finishes whatever dpkg had begun, and the migration, which is one transaction a step, with it."
+                "The executor hands the same packages, kept and hashed, to dpkg again; that finishes whatever dpkg had begun, and the migration, which is one transaction a step, with it."
             }
-            State::Watching => "The new version is judged anew for a whole window. The reboot itself is not held against it.",
-            State::GoingBack => "The healer hands the slot's packages to dpkg again before any service starts.",
+            State::Watching => {
+                "The new version is judged anew for a whole window; the reboot itself is not held against it. Where apt or dpkg was still at work and left the package half-installed, the change goes back."
+            }
+            State::GoingBack => "The executor hands the slot's packages to dpkg again.",
             State::WatchingBack => "The old version is judged anew for a whole window.",
             State::Closed(_) => {
                 "The verdict stands in the journal: what follows from it (the report, the pin, the kept packages) is done again, and the change is taken off the table."

@@ -118,7 +118,7 @@ struct Scratch(PathBuf);
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        // The next rehearsal and the healer remove what stays.
+        // The next rehearsal removes what stays.
         let _ = remove_tree(&self.0);
     }
 }

@@ -388,7 +388,7 @@ fn dpkg_is_at_rest(inventory: &Inventory) -> Result<()> {
     Err(Fault::new(Code::Preflight, "dpkg was interrupted, or has packages that are not wholly installed")
         .fact("check", "dpkg")
         .fact("dpkg_audit", said)
-        .hint("mend ours with: smolotchi-install heal; others with: dpkg --configure -a, then apt-get -f install"))
+        .hint("finish them first: dpkg --configure -a, then apt-get -f install"))
 }
 
 /// Everything that would stop the change in the middle is told before it begins.
