@@ -85,7 +85,7 @@ fn memory_free(paths: &Paths) -> u64 {
     kib.map_or(u64::MAX, |kib| kib << 10)
 }
 
-/// Writes, syncs and removes a small file in the state folder, and looks how /usr is mounted.
+/// Writes, syncs and removes a small file in the state folder or where it will be, and looks how /usr is mounted.
 fn unwritable(paths: &Paths) -> Option<String> {
     let programs = paths.root().join("usr");
     let flags = rustix::fs::statvfs(&programs).map(|stat| stat.f_flag);
@@ -95,9 +95,11 @@ fn unwritable(paths: &Paths) -> Option<String> {
     if !rustix::process::geteuid().is_root() {
         return None;
     }
-    let probe = paths.state().join("probe");
-    let wrote =
-        change::make_folder(&paths.state()).and_then(|()| durable::replace(&probe, b"probe", 0o600)).and_then(|()| durable::remove(&probe));
+    // Looking makes no folder: before the first change there is none, and its parent is of the same file system.
+    let state = paths.state();
+    let folder = if state.is_dir() { state.as_path() } else { state.parent().unwrap_or(&state) };
+    let probe = folder.join(".smolotchi-install.probe");
+    let wrote = durable::replace(&probe, b"probe", 0o600).and_then(|()| durable::remove(&probe));
     match wrote {
         Ok(()) => None,
         // That is counted, and told in numbers.
