@@ -47,7 +47,9 @@ pub(crate) fn export(live: &Path, snapshot: &Path, export: &Path) -> Result<Beyo
 fn exported(live: &Path, snapshot: &Path, export: &Path, staged: &Path) -> Result<Beyond> {
     let mut out = Lines::continued(export, staged)?;
     let mut beyond = Beyond::default();
-    match connect::reader(live) {
+    // A file without a log is complete in itself: reading it as it lies leaves nothing beside it.
+    let log = ["-wal", "-journal"].iter().any(|suffix| connect::beside(live, suffix).exists());
+    match if log { connect::reader(live) } else { connect::frozen(live) } {
         Ok(db) => {
             let kept = db.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true);
             kept.map_err(failed(live, "could not set up the database"))?;

@@ -94,20 +94,22 @@ pub fn restore(snapshot: &Path, path: &Path, export: &Path) -> Result<Restored> 
 fn put_in_place(staged: &Path, snapshot: &Path, path: &Path, export: &Path) -> Result<Restored> {
     let schema = whole(staged, snapshot)?;
     refuse_in_use(path)?;
-    // With the place empty, this is the second try after a cut: what it put aside is what the rows come from.
+    // With the place empty, or the snapshot in it, this is another try after a cut: the rows come from what is put aside.
     let aside = if path.exists() { None } else { put_aside(path)? };
+    let done = aside.is_none() && in_place(staged, path);
+    let aside = if done { latest_aside(path) } else { aside };
     let beyond = export::export(aside.as_deref().unwrap_or(path), staged, export)?;
     let restored = |replaced| Restored {
         schema,
         replaced,
-        lacking: beyond.lacking.clone(),
-        changed: beyond.changed.clone(),
-        unread: beyond.unread.clone(),
-        export: beyond.export.clone(),
+        lacking: beyond.lacking,
+        changed: beyond.changed,
+        unread: beyond.unread,
+        export: beyond.export,
     };
-    if aside.is_none() && in_place(staged, path) {
+    if done {
         connect::remove(staged)?;
-        return Ok(restored(latest_aside(path)));
+        return Ok(restored(aside));
     }
     raise_counters(staged, &beyond.counters)?;
     connect::sync(staged)?;

@@ -1,0 +1,147 @@
+//! Every path of up to four steps over the real ladder, with rows written and pruned at every stage. ROWS and SEED of the
+//! environment choose how many rows there are (20,000) and which.
+
+#![allow(clippy::unwrap_used, reason = "a test that can't be set up fails")]
+
+mod common;
+
+use common::{Dice, database, fill};
+use rusqlite::Connection;
+use smolotchi_store::migrate::{Direction, inspect, run_as};
+use smolotchi_store::{RetentionPolicy, Store, schema_own};
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// What is known of an event; a severity that was once seen is the event's for good.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Known {
+    at_ms: i64,
+    topic: String,
+    body: String,
+    severity: Option<i64>,
+}
+
+/// What must be in the database, learned from what was written and seen.
+#[derive(Debug, Clone, Default)]
+struct Model {
+    events: BTreeMap<i64, Known>,
+    first_ids: BTreeMap<String, i64>,
+}
+
+impl Model {
+    /// Compares with the database at `path`, and learns what its schema shows for the first time. Rows newer than `since`
+    /// are new.
+    fn look(&mut self, path: &Path, since: i64, story: &str) {
+        let db = Connection::open(path).unwrap();
+        let schema: u32 = db.query_row("SELECT max(number) FROM schema_version", (), |row| row.get(0)).unwrap();
+        let severity = if schema >= 2 { "severity" } else { "NULL" };
+        let mut query = db.prepare(&format!("SELECT id, at_ms, topic, body, {severity} FROM events ORDER BY id")).unwrap();
+        let mut rows = query.query(()).unwrap();
+        let mut left = self.events.clone();
+        while let Some(row) = rows.next().unwrap() {
+            let id: i64 = row.get(0).unwrap();
+            let found =
+                Known { at_ms: row.get(1).unwrap(), topic: row.get(2).unwrap(), body: row.get(3).unwrap(), severity: row.get(4).unwrap() };
+            match left.remove(&id) {
+                Some(mut known) => {
+                    if schema >= 2 && known.severity.is_none() {
+                        known.severity = found.severity;
+                    }
+                    let shown = Known { severity: known.severity.filter(|_| schema >= 2), ..known.clone() };
+                    assert_eq!(found, shown, "{story}: event {id}");
+                    self.events.insert(id, known);
+                }
+                None => {
+                    assert!(id > since, "{story}: event {id} came from nowhere");
+                    self.events.insert(id, found);
+                }
+            }
+        }
+        assert!(left.is_empty(), "{story}: {} events are lost, such as {:?}", left.len(), left.first_key_value());
+        if schema >= 3 {
+            let mut query = db.prepare("SELECT name, first_id FROM topics").unwrap();
+            let found: BTreeMap<String, i64> =
+                query.query_map((), |row| Ok((row.get(0)?, row.get(1)?))).unwrap().collect::<rusqlite::Result<_>>().unwrap();
+            for (name, first_id) in &self.first_ids {
+                assert_eq!(found.get(name), Some(first_id), "{story}: the first event of topic {name}");
+            }
+            self.first_ids = found;
+        }
+    }
+}
+
+/// What the release of schema `own` does while it runs: appends and prunes. Returns the newest id before.
+fn live(own: u32, path: &Path, dice: &mut Dice, model: &mut Model) -> i64 {
+    let mut store = Store::open_as(own, path).unwrap();
+    let newest = store.summary().unwrap().newest_id.unwrap_or(0);
+    fill(&mut store, dice, 40);
+    let total = store.summary().unwrap().events_total;
+    store.retain(&RetentionPolicy { max_events: Some(total - 25), max_age_days: None }, 0, false).unwrap();
+    drop(store);
+    let oldest: i64 = Connection::open(path).unwrap().query_row("SELECT min(id) FROM events", (), |row| row.get(0)).unwrap();
+    model.events.retain(|id, _| *id >= oldest);
+    newest
+}
+
+/// Takes every way on from here.
+fn walk(at: u32, path: &Path, model: &Model, steps: u32, story: &str, walked: &mut u32) {
+    for to in [at.wrapping_sub(1), at + 1].into_iter().filter(|to| (1..=schema_own()).contains(to)) {
+        let story = format!("{story}-{to}");
+        let next = path.with_file_name(format!("{steps}.db"));
+        std::fs::copy(path, &next).unwrap();
+        let mut model = model.clone();
+        let went = run_as(to, &next, Direction::ToOwn, false).unwrap();
+        assert_eq!((went.from, went.to, went.steps.len()), (at, to, 1), "{story}");
+        *walked += 1;
+        let mut dice = Dice(u64::from(*walked));
+        let newest = live(to, &next, &mut dice, &mut model);
+        model.look(&next, newest, &story);
+        assert_eq!(inspect(&next).unwrap().current, to);
+        if steps > 1 {
+            walk(to, &next, &model, steps - 1, &story, walked);
+        }
+        std::fs::remove_file(&next).unwrap();
+    }
+}
+
+#[test]
+fn every_path_of_four_steps_keeps_every_row() {
+    let number = |name, default| std::env::var(name).ok().map_or(default, |text| text.parse::<u64>().unwrap());
+    let (rows, seed) = (number("ROWS", 20_000), number("SEED", 41));
+    println!("{rows} rows, SEED={seed}");
+    let mut walked = 0;
+    for start in 1..=schema_own() {
+        let (_folder, path) = database(start);
+        let mut store = Store::open_as(start, &path).unwrap();
+        fill(&mut store, &mut Dice(seed), rows);
+        drop(store);
+        let mut model = Model::default();
+        model.look(&path, 0, &start.to_string());
+        walk(start, &path, &model, 4, &start.to_string(), &mut walked);
+    }
+    println!("{walked} steps were taken");
+    assert_eq!(walked, [0, 0, 8, 30][schema_own() as usize]);
+}
+
+#[test]
+fn every_schema_is_reached_from_every_other_in_one_go() {
+    for from in 1..=schema_own() {
+        for to in 1..=schema_own() {
+            let (_folder, path) = database(from);
+            let mut model = Model::default();
+            let newest = live_some(from, &path);
+            model.look(&path, newest, "begin");
+            let went = run_as(to, &path, Direction::ToOwn, false).unwrap();
+            assert_eq!(went.steps.len() as u32, from.abs_diff(to));
+            model.look(&path, i64::MAX, &format!("{from}-{to}"));
+            run_as(from, &path, Direction::ToOwn, false).unwrap();
+            model.look(&path, i64::MAX, &format!("{from}-{to}-{from}"));
+        }
+    }
+}
+
+fn live_some(own: u32, path: &Path) -> i64 {
+    let mut store = Store::open_as(own, path).unwrap();
+    fill(&mut store, &mut Dice(7), 300);
+    0
+}
