@@ -23,6 +23,8 @@ const MAX_CALLS: usize = 16;
 const HEADER_TIME: Duration = Duration::from_secs(10);
 /// How long one connection may take in all.
 const CALL_TIME: Duration = Duration::from_secs(120);
+/// How long a stop waits for a caller that has not said anything yet.
+const SPEAK_TIME: Duration = Duration::from_millis(250);
 /// How long a stop waits for answers under way.
 const DRAIN_TIME: Duration = Duration::from_secs(5);
 
@@ -124,7 +126,56 @@ async fn answer<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(stream: S, r
     let mut connection = std::pin::pin!(connection);
     tokio::select! {
         _ = connection.as_mut() => return,
-        _ = stop.wait_for(|stop| *stop) => connection.as_mut().graceful_shutdown(),
+        _ = stop.wait_for(|stop| *stop) => {}
     }
-    let _ = connection.await;
+    // Whoever was let in a moment ago is about to say what it wants: hung up on now, it would see a failed request.
+    if tokio::time::timeout(SPEAK_TIME, connection.as_mut()).await.is_err() {
+        connection.as_mut().graceful_shutdown();
+        let _ = connection.await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    /// A server, its stop, and a caller that it has let in but that hasn't said anything yet.
+    async fn let_in() -> (tokio::task::JoinHandle<()>, watch::Sender<bool>, tokio::net::TcpStream) {
+        let router = Router::new().route("/", axum::routing::get(async || "hello"));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (stop, stopped) = watch::channel(false);
+        let served = tokio::spawn(serve(Listener::Tcp(listener), router, stopped));
+        let caller = tokio::net::TcpStream::connect(address).await.unwrap();
+        // Those who wait for the stop: the server, the next caller's place, and this caller.
+        while stop.receiver_count() < 3 {
+            tokio::task::yield_now().await;
+        }
+        (served, stop, caller)
+    }
+
+    #[tokio::test]
+    async fn who_was_let_in_before_a_stop_is_answered() {
+        let (served, stop, mut caller) = let_in().await;
+        stop.send(true).unwrap();
+        // The server accepts nobody any more.
+        while stop.receiver_count() > 2 {
+            tokio::task::yield_now().await;
+        }
+        // A caller on a busy machine takes a moment to speak.
+        tokio::time::sleep(SPEAK_TIME / 10).await;
+        caller.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+        let mut answer = String::new();
+        caller.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("hello"), "{answer:?}");
+        served.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn who_says_nothing_does_not_hold_up_a_stop() {
+        let (served, stop, _caller) = let_in().await;
+        stop.send(true).unwrap();
+        tokio::time::timeout(DRAIN_TIME / 2, served).await.expect("the stop waited for an idle caller").unwrap();
+    }
 }
