@@ -7,7 +7,7 @@ use crate::fault::OrFault;
 use crate::paths::Paths;
 use serde::{Deserialize, Serialize};
 use smolotchi_operator::{Code, Fault, Result, log};
-use smolotchi_release::{SlotManifest, slot};
+use smolotchi_release::{Origin, SlotManifest, slot};
 use std::path::PathBuf;
 
 /// A slot in one line.
@@ -55,6 +55,12 @@ pub fn next_number(paths: &Paths) -> Result<u64> {
         .into_iter()
         .filter_map(|folder| SlotManifest::parse(&std::fs::read(folder.join(slot::FILE)).ok()?).ok()?.number);
     Ok(numbers.max().unwrap_or(0) + 1)
+}
+
+/// What a version's slot says of where a package came from; none if it knows no such file.
+pub fn origin(paths: &Paths, version: &str, sha256: &str) -> Option<Origin> {
+    let slot = SlotManifest::parse(&std::fs::read(folder(paths, version).join(slot::FILE)).ok()?).ok()?;
+    slot.debs.iter().find(|deb| deb.sha256 == sha256).map(|deb| deb.origin)
 }
 
 /// The version that a rollback without a named version goes to: the newest slot that is neither what runs nor blocked.

@@ -245,7 +245,7 @@ pub(super) fn rollback(paths: &Paths, format: Format, args: &RollbackArgs) -> Re
     none_open(paths)?;
     let draft = Draft::new(paths)?;
     for deb in &planned.debs {
-        durable::copy(&folder.join(&deb.file), &draft.debs().join(&deb.file), 0o644)?;
+        durable::link(&folder.join(&deb.file), &draft.debs().join(&deb.file))?;
     }
     let change = draft.open(paths, planned)?;
     drop(lock);

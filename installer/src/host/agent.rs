@@ -76,22 +76,29 @@ fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
+#[derive(Deserialize)]
+struct Copied {
+    schema: u32,
+}
+
 /// Makes a consistent copy of the database, while core runs, as the database's own user: a file that root opened once
-/// would lock that user out. `folder` is ours and becomes its for the moment. Returns whether there was a database.
-pub fn snapshot(paths: &Paths, folder: &Path, file: &str) -> Result<bool> {
+/// would lock that user out. `folder` is ours and becomes its for the moment. Returns the copy's schema; none: there was no
+/// database.
+pub fn snapshot(paths: &Paths, folder: &Path, file: &str) -> Result<Option<u32>> {
     if !paths.database().exists() {
-        return Ok(false);
+        return Ok(None);
     }
     let owner =
         std::fs::metadata(paths.database()).map_err(|error| Fault::io("could not look at the database", paths.database(), &error))?;
     chown(folder, Some(owner.uid()), Some(owner.gid())).map_err(|error| Fault::io("could not hand over a folder", folder, &error))?;
     let target = folder.join(file);
     let agent = paths.agent();
-    let args = ["-u", USER, "--", &agent.to_string_lossy(), "maint", "snapshot", "--to", &target.to_string_lossy()].map(str::to_owned);
-    run::succeed(&mut run::command("runuser", &args)).map_err(|fault| {
-        let said = fault.details.get("said").cloned().unwrap_or_default();
-        Fault::new(Code::StoreFailed, "could not make a snapshot of the database").fact("said", said)
-    })?;
+    let (program, target_text) = (agent.to_string_lossy(), target.to_string_lossy());
+    let args = ["-u", USER, "--", &program, "maint", "snapshot", "--to", &target_text, "--format", "json"].map(str::to_owned);
+    let failed = |said| Fault::new(Code::StoreFailed, "could not make a snapshot of the database").fact("said", said);
+    let said = run::succeed(&mut run::command("runuser", &args))
+        .map_err(|fault| failed(fault.details.get("said").cloned().unwrap_or_default()))?;
+    let Copied { schema } = serde_json::from_str(&said).map_err(|error| failed(said.as_str().into()).cause(&error))?;
     // First the folder, so that nothing in it can change its meaning any more; then the file itself, not its name.
     lchown(folder, Some(0), Some(0)).map_err(|error| Fault::io("could not take back a folder", folder, &error))?;
     let take = || {
@@ -101,20 +108,11 @@ pub fn snapshot(paths: &Paths, folder: &Path, file: &str) -> Result<bool> {
         file.sync_all()
     };
     take().map_err(|error| Fault::io("could not take over the snapshot", &target, &error))?;
-    Ok(true)
+    Ok(Some(schema))
 }
 
 /// The version that the installed binary says it is; none if it doesn't run.
 pub fn version(paths: &Paths) -> Option<String> {
     let text = run::succeed(&mut run::command(&paths.agent().to_string_lossy(), &["--version"])).ok()?;
     text.trim().strip_prefix("smolotchi ").map(str::to_owned)
-}
-
-/// The schema that a snapshot or the database has, asked of the installed agent; none if it can't say.
-pub fn schema(paths: &Paths) -> Option<u32> {
-    let agent = paths.agent();
-    let args = ["-u", USER, "--", &agent.to_string_lossy(), "db", "info", "--format", "json"].map(str::to_owned);
-    let text = run::succeed(&mut run::command("runuser", &args)).ok()?;
-    let value: serde_json::Value = serde_json::from_str(&text).ok()?;
-    value.get("current")?.as_u64()?.try_into().ok()
 }

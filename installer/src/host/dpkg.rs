@@ -2,7 +2,9 @@
 
 use super::run;
 use crate::inventory::Package;
+use crate::paths::Paths;
 use smolotchi_operator::{Code, Fault, Result};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 /// The packages that are ours.
@@ -31,6 +33,24 @@ fn parse(text: &str) -> Vec<Package> {
             Some(Package { name: name.to_owned(), version: version.to_owned(), state: state.to_owned() })
         })
         .collect()
+}
+
+/// What dpkg's database looks like from outside; it is another after every change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stamp {
+    /// Number and time (ns) of `status`, which dpkg replaces whole.
+    status: (u64, i64, i64),
+    /// What it has written since, in `updates`.
+    updates: Vec<std::ffi::OsString>,
+}
+
+/// Looks at dpkg's database without asking dpkg; none if it can't be looked at.
+pub fn stamp(paths: &Paths) -> Option<Stamp> {
+    let status = std::fs::metadata(paths.dpkg().join("status")).ok()?;
+    let mut updates: Vec<_> =
+        std::fs::read_dir(paths.dpkg().join("updates")).ok()?.filter_map(|entry| Some(entry.ok()?.file_name())).collect();
+    updates.sort();
+    Some(Stamp { status: (status.ino(), status.mtime(), status.mtime_nsec()), updates })
 }
 
 /// The agent's package, if it is on the machine.

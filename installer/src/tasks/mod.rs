@@ -246,10 +246,7 @@ fn keep_packages(context: &Context<'_>, verdict: Verdict) -> Result<()> {
     change::make_folder(&staged)?;
     for file in change::list(&source)? {
         if let Some(name) = file.file_name() {
-            let target = staged.join(name);
-            if std::fs::hard_link(&file, &target).is_err() {
-                durable::copy(&file, &target, 0o644)?;
-            }
+            durable::link(&file, &staged.join(name))?;
         }
     }
     durable::sync_folder(&staged)?;

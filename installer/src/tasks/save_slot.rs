@@ -48,7 +48,8 @@ pub fn save_slot(paths: &Paths, plan: &Plan, release: Option<ReleaseToml>, snaps
     let target = slot::folder(paths, from);
     let old = slots.join(format!(".{from}.old"));
     if target.exists() {
-        durable::rename(&target, &old)?;
+        // Made durable together with the next one: a cut in between finds neither, and then nothing else was touched yet.
+        std::fs::rename(&target, &old).map_err(|error| Fault::io("could not put the slot before aside", &target, &error))?;
     }
     durable::rename(&staged, &target)?;
     remove_tree(&old)?;
@@ -57,33 +58,36 @@ pub fn save_slot(paths: &Paths, plan: &Plan, release: Option<ReleaseToml>, snaps
 }
 
 fn fill(paths: &Paths, from: &str, staged: &Path, debs: &Path, release: Option<ReleaseToml>, snapshots: Snapshots) -> Result<()> {
-    let (file, origin) = match original(paths, from) {
-        Some(source) => {
-            let name = source.file_name().map(PathBuf::from).unwrap_or_default();
-            let target = debs.join(name);
-            durable::copy(&source, &target, 0o644)?;
-            (target, Origin::Original)
+    let deb = match original(paths, from) {
+        Some((source, deb)) => {
+            let kept = debs.join(&deb.file);
+            if source.starts_with(paths.apt_archives()) {
+                // apt itself only renames and deletes there, but others copy packages over what lies there (apt-offline, an
+                // operator's cp): with a second name that would reach into the slot.
+                durable::copy(&source, &kept, 0o644)?;
+            } else {
+                // What we keep is never written again, so a second name is as good as a copy, and free.
+                durable::link(&source, &kept)?;
+            }
+            deb
         }
-        None => (repack::repack(paths, PACKAGE, debs)?, Origin::Rebuilt),
+        None => rebuilt(paths, from, debs)?,
     };
-    let (sha256, size) = sha256_file(&file).or_fault()?;
-    let architecture = crate::host::dpkg::architecture()?;
-    let name = file.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
 
     // The snapshot's folder belongs to the database's user while it is made; nothing of ours is in there then.
     let inbox = staged.join("inbox");
     make_folder(&inbox)?;
     reachable(staged)?;
-    let has_database = match (agent::snapshot(paths, &inbox, SNAPSHOT), snapshots) {
+    let schema = match (agent::snapshot(paths, &inbox, SNAPSHOT), snapshots) {
         (Err(fault), Snapshots::Should) => {
             log::fault(&fault);
-            false
+            None
         }
         (made, _) => made?,
     };
-    let snapshot = if has_database {
+    let snapshot = if schema.is_some() {
         let file = staged.join(SNAPSHOT);
-        durable::rename(&inbox.join(SNAPSHOT), &file)?;
+        std::fs::rename(inbox.join(SNAPSHOT), &file).map_err(|error| Fault::io("could not take the snapshot over", &file, &error))?;
         let (sha256, size) = sha256_file(&file).or_fault()?;
         if size == 0 {
             return Err(Fault::new(Code::StoreFailed, "the snapshot of the database is empty").fact("path", file.display().to_string()));
@@ -101,23 +105,52 @@ fn fill(paths: &Paths, from: &str, staged: &Path, debs: &Path, release: Option<R
         number: Some(slot::next_number(paths)?),
         created_at: clock::wall_time(),
         healthy_since: None,
-        schema: if has_database { agent::schema(paths) } else { None },
+        schema,
         health: release.map(|release| release.health),
         snapshot,
-        debs: vec![SlotDeb { package: PACKAGE.to_owned(), version: from.to_owned(), architecture, file: name, size, sha256, origin }],
+        debs: vec![deb],
     };
-    durable::replace(&staged.join(smolotchi_release::slot::FILE), manifest.to_toml().or_fault()?.as_bytes(), 0o644)?;
+    // This also syncs `staged`, with every name that was made in it.
     durable::sync_folder(debs)?;
-    durable::sync_folder(staged)
+    durable::replace(&staged.join(smolotchi_release::slot::FILE), manifest.to_toml().or_fault()?.as_bytes(), 0o644)
 }
 
 /// The file that was installed, if it is still at hand: kept by us, in a slot, or by apt. Named and opened, so that a
 /// file of another version or a torn one is not taken for it.
-fn original(paths: &Paths, version: &str) -> Option<PathBuf> {
+fn original(paths: &Paths, version: &str) -> Option<(PathBuf, SlotDeb)> {
     let places = [paths.debs(), slot::folder(paths, version).join("debs"), paths.apt_archives()];
-    places.iter().flat_map(|folder| list(folder).unwrap_or_default()).find(|file| {
-        let named = file.file_name().is_some_and(|name| name.to_string_lossy().starts_with("smolotchi_"));
-        named && Deb::<Untrusted>::open(file).is_ok_and(|deb| deb.package() == PACKAGE && deb.version() == version)
+    let files = places.iter().flat_map(|folder| list(folder).unwrap_or_default());
+    let named = files.filter(|file| file.file_name().is_some_and(|name| name.to_string_lossy().starts_with("smolotchi_")));
+    named.filter_map(|file| entry(&file).map(|deb| (file, deb))).find(|(_, deb)| deb.package == PACKAGE && deb.version == version).map(
+        |(file, deb)| {
+            let origin = slot::origin(paths, version, &deb.sha256).unwrap_or(deb.origin);
+            (file, SlotDeb { origin, ..deb })
+        },
+    )
+}
+
+/// The package rebuilt from the installed files.
+fn rebuilt(paths: &Paths, version: &str, debs: &Path) -> Result<SlotDeb> {
+    let file = repack::repack(paths, PACKAGE, debs)?;
+    match entry(&file) {
+        Some(deb) if deb.package == PACKAGE && deb.version == version => Ok(SlotDeb { origin: Origin::Rebuilt, ..deb }),
+        _ => Err(Fault::new(Code::SlotDamaged, "the package that was rebuilt from the installed files is not the one that is installed")
+            .fact("path", file.display().to_string())
+            .fact("version", version)),
+    }
+}
+
+/// A package file as a slot's entry; read once, whole. None: it can't be read.
+fn entry(file: &Path) -> Option<SlotDeb> {
+    let deb = Deb::<Untrusted>::open(file).ok()?;
+    Some(SlotDeb {
+        package: deb.package().to_owned(),
+        version: deb.version().to_owned(),
+        architecture: deb.architecture().to_owned(),
+        file: file.file_name()?.to_string_lossy().into_owned(),
+        size: deb.size(),
+        sha256: deb.sha256().to_owned(),
+        origin: Origin::Original,
     })
 }
 

@@ -5,6 +5,7 @@ use crate::change::Writer;
 use crate::change::journal::Event;
 use crate::gate::{Expected, Judge, Judgement, Sample};
 use crate::host::{agent, clock, dpkg, inventory, systemd};
+use crate::paths::Paths;
 use crate::plan::Trigger;
 use smolotchi_operator::Result;
 use std::time::Duration;
@@ -39,12 +40,13 @@ pub(super) fn watch(context: &Context<'_>, writer: &mut Writer, expected: &Expec
     let mut judge = Judge::new(expected.clone(), context.change.plan.gate);
     let mut said = String::new();
     let mut proof = Err("not asked yet".to_owned());
+    let mut packages = Packages::default();
     for number in 0_u64.. {
         // Each proof is a write to the card: a good one is believed for a while.
         if number % PROOF_EVERY == 0 || proof.is_err() {
             proof = agent::prove(&expected.health.prove);
         }
-        let sample = sample(expected, proof.clone())?;
+        let sample = sample(expected, packages.complaints(context.paths, &expected.version)?, proof.clone())?;
         let judgement = judge.feed(&sample);
         let text = match &judgement {
             Judgement::Healthy => return Ok(Ok(())),
@@ -64,15 +66,34 @@ pub(super) fn watch(context: &Context<'_>, writer: &mut Writer, expected: &Expec
     Ok(Err("it was watched for ever".to_owned()))
 }
 
-fn sample(expected: &Expected, proof: std::result::Result<u32, String>) -> Result<Sample> {
-    let known = dpkg::packages()?;
-    let agent = known.iter().find(|package| package.name == "smolotchi");
-    let packages = match agent {
-        Some(package) if package.version == expected.version && package.is_whole() => Vec::new(),
-        Some(package) => vec![format!("dpkg has smolotchi {} in state {}", package.version, package.state.trim())],
-        None => vec!["dpkg doesn't have smolotchi".to_owned()],
-    };
-    // The clock is read after the slow part, just before what is compared with it.
+fn sample(expected: &Expected, packages: Vec<String>, proof: std::result::Result<u32, String>) -> Result<Sample> {
+    let units = systemd::samples(&expected.health.units)?;
+    // The clock is read after the slow parts, just before what is compared with it.
     let heartbeat = agent::heartbeat(&expected.health.heartbeat);
-    Ok(Sample { now_ms: clock::boottime_ms(), packages, units: systemd::samples(&expected.health.units)?, heartbeat, proof })
+    Ok(Sample { now_ms: clock::boottime_ms(), packages, units, heartbeat, proof })
+}
+
+/// dpkg's word on the agent's package. Asking it reads all of its database, each second, on a small machine: so only when
+/// that has changed.
+#[derive(Default)]
+struct Packages {
+    seen: Option<dpkg::Stamp>,
+    complaints: Vec<String>,
+}
+
+impl Packages {
+    fn complaints(&mut self, paths: &Paths, version: &str) -> Result<Vec<String>> {
+        // Before asking: what changes meanwhile is seen the next time.
+        let stamp = dpkg::stamp(paths);
+        if stamp.is_none() || stamp != self.seen {
+            let agent = dpkg::packages()?.into_iter().find(|package| package.name == "smolotchi");
+            self.complaints = match agent {
+                Some(package) if package.version == version && package.is_whole() => Vec::new(),
+                Some(package) => vec![format!("dpkg has smolotchi {} in state {}", package.version, package.state.trim())],
+                None => vec!["dpkg doesn't have smolotchi".to_owned()],
+            };
+            self.seen = stamp;
+        }
+        Ok(self.complaints.clone())
+    }
 }
