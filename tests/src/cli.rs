@@ -133,6 +133,26 @@ pub(crate) enum Verb {
         #[arg(long)]
         refresh: bool,
     },
+    /// Runs a command on a node under the tracer; for the crash suite.
+    #[command(hide = true)]
+    Trace {
+        /// Where the conductor listens.
+        #[arg(long)]
+        socket: PathBuf,
+        /// Under which name its calls are told.
+        #[arg(long)]
+        source: String,
+        /// The command.
+        #[arg(last = true, required = true)]
+        command: Vec<OsString>,
+    },
+    /// The second stage of trace.
+    #[command(hide = true)]
+    Traced {
+        /// The command.
+        #[arg(last = true, required = true)]
+        command: Vec<OsString>,
+    },
     /// The supervisor; started by up.
     #[command(hide = true)]
     Supervise {

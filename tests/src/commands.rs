@@ -2,6 +2,7 @@
 
 use crate::cli::{Cli, Up, Verb};
 use serde::Serialize;
+use smolotchi_lab::crash::tracer;
 use smolotchi_lab::{Base, Bind, Folder, Lab, NodeStatus, Options, Release, Violation, supervisor};
 use smolotchi_operator::output::{columns, emit};
 use smolotchi_operator::progress::Progress;
@@ -57,6 +58,8 @@ pub(crate) fn carry_out(cli: Cli) -> Result<Ended> {
                 emit(format, &Made { release, folder: base.folder.display().to_string(), disk: base.disk.display().to_string() });
             }
         }
+        Verb::Trace { socket, source, command } => return tracer::run(&socket, &source, &command).map(Ended::As),
+        Verb::Traced { command } => tracer::become_traced(&command)?,
         Verb::Supervise { lab } => supervisor::run(&lab)?,
     }
     Ok(Ended::With(Exit::Success))

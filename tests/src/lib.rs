@@ -22,6 +22,7 @@
 
 mod access;
 mod cgroup;
+pub mod crash;
 pub mod dist;
 mod folder;
 mod host;

@@ -181,6 +181,25 @@ impl Node {
         ask(&self.folder, &Request::Cut { node: self.index }, DEADLINE).map(drop)
     }
 
+    /// Takes the node away as it stands, without any semantics of power, and gives it another disk, which `prepare` makes at
+    /// the path it gets: a folder for the overlay's upper layer, or a file for [`Disk::Image`]. Off until [`Node::boot`].
+    pub fn swap_disk(&self, prepare: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+        let next = crate::supervisor::next_disk(&self.folder.node(self.index));
+        let _ = std::fs::remove_dir_all(&next);
+        let _ = std::fs::remove_file(&next);
+        prepare(&next)?;
+        ask(&self.folder, &Request::Swap { node: self.index }, DEADLINE).map(drop)
+    }
+
+    /// Runs `look` while every process of the node stands still; it gets the overlay's upper folder (or the disk's file).
+    pub fn while_frozen<T>(&self, look: impl FnOnce(&Path) -> Result<T>) -> Result<T> {
+        let group = Group::of_lab(self.folder.name())?.node(self.index);
+        let disk = self.folder.node(self.index).join(if self.disk == Disk::Overlay { "upper" } else { "disk.img" });
+        let looked = group.freeze().and_then(|()| look(&disk));
+        group.thaw()?;
+        looked
+    }
+
     /// Starts a node that is off, and waits until it is up.
     pub fn boot(&self) -> Result<()> {
         let boots = self.status()?.boots + 1;

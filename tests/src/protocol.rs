@@ -62,6 +62,10 @@ pub(crate) enum Request {
     Cut {
         node: u32,
     },
+    /// Take the node away as it stands and put the prepared disk (`disk.next`) in the place of its own.
+    Swap {
+        node: u32,
+    },
     /// Serve a folder over HTTP on the bridge.
     Serve {
         folder: PathBuf,

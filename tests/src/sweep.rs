@@ -24,7 +24,10 @@ fn was_numbered(name: &str) -> bool {
 
 /// Removes what outlives a supervisor. The caller knows that none runs.
 pub(crate) fn sweep(folder: &Folder) -> Result<()> {
-    Group::of_lab(folder.name())?.remove()?;
+    let group = Group::of_lab(folder.name())?;
+    // Commands from outside aren't in the supervisor's pid namespace, and a node may have been frozen at the time.
+    let _ = group.kill();
+    group.remove()?;
     // The kernel lets the mounts of a dead namespace go a moment after its last process.
     wait_until("the lab's loop devices are free", Duration::from_secs(30), || Ok(loops_under(folder.path()).is_empty()))?;
     folder.remove()

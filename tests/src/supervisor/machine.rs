@@ -37,6 +37,11 @@ pub(super) struct Machine {
     console: PathBuf,
 }
 
+/// Where the disk that a swap puts in place is prepared.
+pub(crate) fn next_disk(node: &Path) -> PathBuf {
+    node.join("disk.next")
+}
+
 impl Machine {
     /// Makes the node's root file system and mounts it. It isn't started yet.
     pub(super) fn prepare(index: u32, plan: &Plan, folder: &Folder, group: Group) -> Result<Self> {
@@ -142,7 +147,9 @@ impl Machine {
             return Err(fault(format!("{} stands on an overlay, which can't lose power", self.name()))
                 .hint("start the lab with nodes on their own disk: --disk image, or Options { disk: Disk::Image }"));
         }
-        let Some(nspawn) = self.nspawn else { return Err(fault(format!("{} is off", self.name()))) };
+        if self.nspawn.is_none() {
+            return Err(fault(format!("{} is off", self.name())));
+        }
         let after = self.folder.join("disk.cut");
         if let Err(fault) = self.group.freeze().and_then(|()| copy_disk(&self.disk_file(), &after)) {
             self.group.thaw()?;
@@ -150,6 +157,45 @@ impl Machine {
         }
         // A cut that stops half-way must not look like one: the node stays unusable.
         self.broken = true;
+        self.kill()?;
+        // A mount that stayed would write its memory over what the cut left.
+        self.unmount()?;
+        std::fs::rename(&after, self.disk_file()).map_err(|error| Fault::io("could not put the cut disk in place", &after, &error))?;
+        self.mount_disk()?;
+        self.broken = false;
+        Ok(())
+    }
+
+    /// Takes the node away as it stands and mounts what was prepared as `disk.next`: an overlay's upper folder, or a disk.
+    pub(super) fn swap(&mut self, base: &Path) -> Result<()> {
+        let next = next_disk(&self.folder);
+        if !next.exists() {
+            return Err(fault(format!("no disk was prepared for {}", self.name())).fact("path", next.display().to_string()));
+        }
+        self.broken = true;
+        self.kill()?;
+        self.unmount()?;
+        let place = if self.disk == Disk::Overlay { self.folder.join("upper") } else { self.disk_file() };
+        let failed = |error: std::io::Error| Fault::io("could not put another disk in place", &place, &error);
+        match self.disk {
+            Disk::Overlay => {
+                std::fs::remove_dir_all(&place).map_err(failed)?;
+                std::fs::remove_dir_all(self.folder.join("work")).map_err(failed)?;
+                std::fs::rename(&next, &place).map_err(failed)?;
+                self.mount_overlay(base)?;
+            }
+            Disk::Image => {
+                std::fs::rename(&next, &place).map_err(failed)?;
+                self.mount_disk()?;
+            }
+        }
+        self.broken = false;
+        Ok(())
+    }
+
+    /// Ends every process of the node, frozen or not.
+    fn kill(&mut self) -> Result<()> {
+        let Some(nspawn) = self.nspawn else { return Ok(()) };
         self.group.kill()?;
         wait_until("the node's processes are gone", Duration::from_secs(30), || {
             // This one only: the loop of the supervisor waits for the others.
@@ -157,13 +203,7 @@ impl Machine {
                 self.ended(128 + 9);
             }
             Ok(self.nspawn.is_none() && !self.group.populated()?)
-        })?;
-        // A mount that stayed would write its memory over what the cut left.
-        self.unmount()?;
-        std::fs::rename(&after, self.disk_file()).map_err(|error| Fault::io("could not put the cut disk in place", &after, &error))?;
-        self.mount_disk()?;
-        self.broken = false;
-        Ok(())
+        })
     }
 
     /// Why a wait for this node failed.

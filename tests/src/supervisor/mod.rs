@@ -12,6 +12,7 @@ use crate::folder::Folder;
 use crate::protocol::{Answer, BRIDGE, Plan, Request, address};
 use crate::{NodeState, NodeStatus, cgroup, fault, image, program, serve};
 use machine::Machine;
+pub(crate) use machine::next_disk;
 use smolotchi_operator::{Code, Fault, Result, log};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
@@ -163,6 +164,7 @@ impl Supervisor {
                 machine.boot(plan).map(|()| Answer::Done)
             }),
             Request::Cut { node } => self.with(node, |machine, _| machine.cut().map(|()| Answer::Done)),
+            Request::Swap { node } => self.with(node, |machine, plan| machine.swap(&plan.base).map(|()| Answer::Done)),
             Request::Serve { folder, port } => TcpListener::bind((BRIDGE, port))
                 .map_err(|error| fault("could not listen on the lab's bridge").fact("port", port).cause(&error))
                 .and_then(|listener| serve::start(listener, folder))
