@@ -19,7 +19,7 @@ Exit codes:
   40 failed and safely rolled back   50 an operator is needed
 
 Files:
-  /etc/smolotchi-install/config.d/*.toml   [source] from, channel  [gate] window_s, deadline_s  [slots] keep
+  /etc/smolotchi-install/config.d/*.toml   [source] from, channel  [gate] window_s, deadline_s  [slots] keep, max_bytes
                                            [packages] lock_timeout_s  [blocks] days
                                            [window] days, from, to  [migrations] accept_irreversible
   /etc/smolotchi-install/trust.d/*.pub     further minisign keys to trust";
@@ -79,6 +79,12 @@ pub enum Command {
     Unblock {
         /// The version.
         version: String,
+    },
+    /// Mend what a power cut left of packages, state and database; done by itself at every boot.
+    Heal {
+        /// The machine is booting: start and stop nothing.
+        #[arg(long, hide = true)]
+        at_boot: bool,
     },
     /// Carry the open change on (the service's verb).
     #[command(hide = true)]

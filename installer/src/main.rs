@@ -8,6 +8,7 @@ mod commands;
 mod fault;
 mod gate;
 mod guard;
+mod heal;
 mod host;
 mod inventory;
 mod paths;

@@ -33,6 +33,16 @@ impl Paths {
         self.state().join("open")
     }
 
+    /// In its place when the open change could not be carried on.
+    pub fn set_aside(&self) -> PathBuf {
+        self.state().join("set-aside")
+    }
+
+    /// There while the healer mends packages: after a second power cut it looks at the others' too.
+    pub fn healing(&self) -> PathBuf {
+        self.state().join("healing")
+    }
+
     /// All slots, one folder for each version.
     pub fn slots(&self) -> PathBuf {
         self.state().join("slots")

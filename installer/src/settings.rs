@@ -61,13 +61,15 @@ impl Default for GateSettings {
 #[derive(Debug, Clone, Copy, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct SlotSettings {
-    /// How many slots stay, newest first. The one of the running change always stays.
+    /// How many slots stay, newest first. The one of the running change and the newest good one always stay.
     pub keep: usize,
+    /// How many bytes they may take together; those that always stay may take more.
+    pub max_bytes: u64,
 }
 
 impl Default for SlotSettings {
     fn default() -> Self {
-        SlotSettings { keep: 2 }
+        SlotSettings { keep: 2, max_bytes: 1 << 30 }
     }
 }
 

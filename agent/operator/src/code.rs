@@ -115,6 +115,7 @@ catalogue! {
     RolledBack, "change.rolled-back", RolledBack, "the version is blocked on this machine; see: smolotchi-install status";
     RollbackFailed, "change.rollback-failed", Operator, "see: smolotchi-install status, journalctl -u smolotchi-install-change";
     TaskFailed, "change.task-failed", Runtime, "see the details; the change is undone by itself";
+    HealFailed, "change.heal-failed", Operator, "see: journalctl -u smolotchi-install-heal, dpkg --audit; then install the named packages by hand";
     GateUnhealthy, "change.gate-unhealthy", RolledBack, "see: smolotchi-install status";
 
     // Making releases.

@@ -1,10 +1,10 @@
 //! The slot: a release that can be gone back to, in one folder: `slot.toml`, `debs/`, `smolotchi.db`. The contract between versions
-//! of the installer, so its format outlives them. Written and read by the installer as root; hashed, not signed.
+//! of the installer, so its format outlives them: what a newer one adds is passed over by an older one. Written and read by the installer as root; hashed, not signed.
 
 use crate::manifest::Health;
 use crate::{ErrorKind, ReleaseError, Result, document, hash, sha256_file, tree, version};
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use std::path::Path;
 
 /// The slot's kind and format.
@@ -14,7 +14,6 @@ pub const FILE: &str = "slot.toml";
 
 /// What a slot holds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct SlotManifest {
     /// Always [`KIND`].
     pub kind: String,
@@ -32,7 +31,7 @@ pub struct SlotManifest {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub schema: Option<u32>,
     /// What must be healthy once it runs again.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "health")]
     pub health: Option<Health>,
     /// A consistent copy of the database.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -44,7 +43,6 @@ pub struct SlotManifest {
 
 /// A consistent copy of the database.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Snapshot {
     /// Its name in the slot's folder.
     pub file: String,
@@ -56,7 +54,6 @@ pub struct Snapshot {
 
 /// One package of a slot.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct SlotDeb {
     /// The package's name.
     pub package: String,
@@ -152,6 +149,22 @@ impl SlotManifest {
         }
         Ok(())
     }
+}
+
+/// In a signed document a field that isn't known is refused; in our own state it comes from a newer installer.
+pub fn health_kindly<'de, D: Deserializer<'de>>(from: D) -> std::result::Result<Health, D::Error> {
+    #[derive(Deserialize)]
+    struct Kindly {
+        units: Vec<String>,
+        heartbeat: String,
+        prove: String,
+    }
+    let Kindly { units, heartbeat, prove } = Kindly::deserialize(from)?;
+    Ok(Health { units, heartbeat, prove })
+}
+
+fn health<'de, D: Deserializer<'de>>(from: D) -> std::result::Result<Option<Health>, D::Error> {
+    health_kindly(from).map(Some)
 }
 
 fn damaged(what: &str) -> ReleaseError {

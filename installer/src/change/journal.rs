@@ -3,12 +3,13 @@
 //! A file of zeros, allocated when the change is opened; each record overwrites zeros at the end of the written part and
 //! is flushed once (`fdatasync`): no new blocks, no new size, so one flush is enough and a full disk can't stop a change
 //! half-way. Each line is `JSON TAB CHECK`, where CHECK chains SHA-256 over all lines so far; reading stops at the first
-//! line that doesn't fit, so a torn last record is as if it had never been begun.
+//! line that doesn't fit, so a torn last record is as if it had never been begun. A whole record of a kind that isn't known
+//! comes from a newer installer: such a journal is not carried on, because what it says can't be obeyed.
 
 use crate::plan::Task;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use smolotchi_operator::{Fault, Result};
+use smolotchi_operator::{Code, Fault, Result};
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
@@ -116,7 +117,7 @@ impl Journal {
         make().map_err(|error| Fault::io("could not create the change's journal", path, &error))
     }
 
-    /// Opens a journal and returns its whole records.
+    /// Opens a journal and returns its whole records. `change.journal-damaged` when a newer installer wrote it.
     pub fn open(path: &Path) -> Result<(Journal, Vec<Record>)> {
         let file = OpenOptions::new()
             .read(true)
@@ -124,7 +125,11 @@ impl Journal {
             .open(path)
             .map_err(|error| Fault::io("could not open the change's journal", path, &error))?;
         let bytes = std::fs::read(path).map_err(|error| Fault::io("could not read the change's journal", path, &error))?;
-        let (records, end, chain) = parse(&bytes);
+        let Parsed { records, end, chain, foreign } = parse(&bytes);
+        if foreign {
+            return Err(Fault::new(Code::JournalDamaged, "the journal of a change was written by a newer smolotchi-install")
+                .fact("path", path.display().to_string()));
+        }
         Ok((Journal { file, path: path.to_owned(), end, chain }, records))
     }
 
@@ -147,7 +152,12 @@ impl Journal {
 /// The whole records of a journal that someone else may be writing.
 pub fn read(path: &Path) -> Result<Vec<Record>> {
     let bytes = std::fs::read(path).map_err(|error| Fault::io("could not read the change's journal", path, &error))?;
-    Ok(parse(&bytes).0)
+    Ok(parse(&bytes).records)
+}
+
+/// True if a journal can be carried on: there, of its full size (or longer), and of this installer's words.
+pub fn is_usable(path: &Path) -> bool {
+    std::fs::metadata(path).is_ok_and(|meta| meta.len() >= ALLOCATED as u64)
 }
 
 fn next(chain: &[u8; 32], json: &[u8]) -> (String, [u8; 32]) {
@@ -157,7 +167,15 @@ fn next(chain: &[u8; 32], json: &[u8]) -> (String, [u8; 32]) {
     (check, hash)
 }
 
-fn parse(bytes: &[u8]) -> (Vec<Record>, u64, [u8; 32]) {
+struct Parsed {
+    records: Vec<Record>,
+    end: u64,
+    chain: [u8; 32],
+    /// After the records comes one that is whole and not understood.
+    foreign: bool,
+}
+
+fn parse(bytes: &[u8]) -> Parsed {
     let mut records = Vec::new();
     let mut end = 0;
     let mut chain = [0; 32];
@@ -169,12 +187,12 @@ fn parse(bytes: &[u8]) -> (Vec<Record>, u64, [u8; 32]) {
         if check != expected.as_bytes() {
             break;
         }
-        let Ok(record) = serde_json::from_slice(json) else { break };
+        let Ok(record) = serde_json::from_slice(json) else { return Parsed { records, end, chain, foreign: true } };
         records.push(record);
         end += line.len() as u64;
         chain = hash;
     }
-    (records, end, chain)
+    Parsed { records, end, chain, foreign: false }
 }
 
 #[cfg(test)]
@@ -219,15 +237,32 @@ mod tests {
         for cut in 0..written {
             let mut torn = whole.clone();
             torn[cut..written].fill(0);
-            let got = parse(&torn).0;
+            let got = parse(&torn).records;
             assert!(got.len() < records.len() && got == records[..got.len()], "cut at {cut}");
         }
         for at in 0..written {
             let mut altered = whole.clone();
             altered[at] ^= 1;
-            let got = parse(&altered).0;
+            let got = parse(&altered).records;
             assert!(got.len() < records.len() && got == records[..got.len()], "altered at {at}");
         }
+    }
+
+    #[test]
+    fn a_record_of_a_newer_installer_is_not_overwritten() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("journal");
+        let records = sample(&path);
+        let mut bytes = std::fs::read(&path).unwrap();
+        let parsed = parse(&bytes);
+        let json = br#"{"at":"2027-01-01T00:00:00Z","boot":"b","event":"transplanted"}"#;
+        let (check, _) = next(&parsed.chain, json);
+        let line = [&json[..], b"\t", check.as_bytes(), b"\n"].concat();
+        let end = parsed.end as usize;
+        bytes[end..end + line.len()].copy_from_slice(&line);
+        std::fs::write(&path, &bytes).unwrap();
+        assert_eq!(Journal::open(&path).unwrap_err().code, Code::JournalDamaged);
+        assert_eq!(read(&path).unwrap(), records, "what is known can be shown");
     }
 
     #[test]

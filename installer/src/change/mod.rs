@@ -101,7 +101,7 @@ impl Change {
     pub fn write(&self) -> Result<Writer> {
         let (journal, records) = Journal::open(&self.journal())?;
         let same_boot = records.first().is_some_and(|record| record.boot == clock::boot_id());
-        Ok(Writer { journal, progress: progress(&records), same_boot })
+        Ok(Writer { journal, progress: progress(&records), same_boot, notes: report::Notes::default() })
     }
 
     /// What its journal says now.
@@ -118,6 +118,8 @@ pub struct Writer {
     pub progress: Progress,
     /// The machine has not been started anew since the change was opened.
     pub same_boot: bool,
+    /// What the report will tell beside the verdict.
+    pub notes: report::Notes,
 }
 
 impl Writer {
@@ -186,17 +188,15 @@ impl Drop for Draft {
     }
 }
 
-/// The open change, if there is one. One that can't be read is set aside (`open.damaged`): nothing could carry it on, and
-/// it must not keep every later one out.
+/// The open change, if there is one. One that can't be read is set aside: nothing could carry it on, and it must not keep
+/// every later one out.
 pub fn open(paths: &Paths) -> Result<Option<Change>> {
     let link = paths.open();
     match std::fs::read_link(&link) {
         Ok(target) => match Change::load(&paths.state().join(target)) {
             Ok(change) => Ok(Some(change)),
             Err(fault) => {
-                let aside = link.with_extension("damaged");
-                log::fault(&fault.fact("set_aside", aside.display().to_string()));
-                durable::rename(&link, &aside)?;
+                set_aside(paths, fault)?;
                 Ok(None)
             }
         },
@@ -205,13 +205,26 @@ pub fn open(paths: &Paths) -> Result<Option<Change>> {
     }
 }
 
+/// Takes a change that can't be carried on off the table. Its folder stays; `status` tells of it until the next change.
+pub fn set_aside(paths: &Paths, fault: Fault) -> Result<()> {
+    log::fault(&fault.fact("set_aside", paths.set_aside().display().to_string()));
+    durable::rename(&paths.open(), &paths.set_aside())
+}
+
+/// The name of a change that was set aside.
+pub fn aside(paths: &Paths) -> Option<String> {
+    let target = std::fs::read_link(paths.set_aside()).ok()?;
+    Some(target.file_name()?.to_string_lossy().into_owned())
+}
+
 /// Removes the link to the open change, if it is this one's.
 pub fn unlink(paths: &Paths, change: &Change) -> Result<()> {
     let named = std::fs::read_link(paths.open()).ok();
     if named.as_deref().and_then(Path::file_name).is_some_and(|name| name.to_string_lossy() == change.id) {
         durable::remove(&paths.open())?;
     }
-    Ok(())
+    // A later change has come to an end: what was set aside before it is history.
+    durable::remove(&paths.set_aside())
 }
 
 /// All changes' folders, oldest first.
@@ -234,7 +247,8 @@ fn number_of(folder: &Path) -> Option<u64> {
     folder.file_name()?.to_str()?.split_once('-')?.0.parse().ok()
 }
 
-fn is_draft(path: &Path) -> bool {
+/// A change that never came to be open.
+pub fn is_draft(path: &Path) -> bool {
     path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(".new-"))
 }
 

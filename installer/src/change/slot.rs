@@ -5,6 +5,7 @@
 
 use crate::fault::OrFault;
 use crate::paths::Paths;
+use crate::settings::SlotSettings;
 use serde::{Deserialize, Serialize};
 use smolotchi_operator::{Code, Fault, Result, log};
 use smolotchi_release::{Origin, SlotManifest, slot};
@@ -82,16 +83,37 @@ pub fn verified(paths: &Paths, version: &str) -> Result<SlotManifest> {
     Ok(slot)
 }
 
-/// Removes the oldest slots beyond `keep`; those of `needed` versions always stay.
-pub fn collect(paths: &Paths, keep: usize, needed: &[&str]) -> Result<()> {
+/// Removes the oldest slots beyond the limits, in number and in bytes; those of `needed` versions always stay, and so does
+/// the newest one that isn't `blocked`.
+pub fn collect(paths: &Paths, limits: SlotSettings, needed: &[&str], blocked: &[&str]) -> Result<()> {
     let slots = all(paths)?;
-    let spare: Vec<_> = slots.iter().filter(|slot| !needed.contains(&slot.version.as_str())).collect();
-    let room = keep.saturating_sub(slots.len() - spare.len());
-    for slot in spare.into_iter().skip(room) {
+    let newest = slots.iter().map(|slot| slot.version.as_str()).find(|version| !blocked.contains(version));
+    let (stay, spare): (Vec<&Summary>, Vec<&Summary>) =
+        slots.iter().partition(|slot| needed.contains(&slot.version.as_str()) || newest == Some(slot.version.as_str()));
+    let bytes = |slot: &Summary| bytes_below(&folder(paths, &slot.version));
+    let (mut count, mut taken) = (stay.len(), stay.into_iter().map(bytes).sum::<u64>());
+    for slot in spare {
+        let size = bytes(slot);
+        if count < limits.keep && taken + size <= limits.max_bytes {
+            count += 1;
+            taken += size;
+            continue;
+        }
         super::remove_tree(&folder(paths, &slot.version))?;
-        log::notice(format!("slot {} removed: {keep} are kept", slot.version));
+        log::notice(format!("slot {} removed: {} or {} bytes are kept", slot.version, limits.keep, limits.max_bytes));
     }
     Ok(())
+}
+
+/// Sizes of all files below a folder.
+fn bytes_below(folder: &std::path::Path) -> u64 {
+    let entries = super::list(folder).unwrap_or_default();
+    let size = |path: PathBuf| match std::fs::symlink_metadata(&path) {
+        Ok(meta) if meta.is_dir() => bytes_below(&path),
+        Ok(meta) => meta.len(),
+        Err(_) => 0,
+    };
+    entries.into_iter().map(size).sum()
 }
 
 #[cfg(test)]
@@ -132,9 +154,15 @@ mod tests {
         }
         let left = |paths: &Paths| all(paths).unwrap().into_iter().map(|slot| slot.version).collect::<Vec<_>>();
         assert_eq!(left(&paths), ["0.3.0", "0.2.0", "0.1.0"]);
-        collect(&paths, 2, &["0.1.0"]).unwrap();
-        assert_eq!(left(&paths), ["0.3.0", "0.1.0"]);
-        collect(&paths, 1, &["0.1.0"]).unwrap();
-        assert_eq!(left(&paths), ["0.1.0"]);
+        let limits = |keep, max_bytes| SlotSettings { keep, max_bytes };
+        collect(&paths, limits(9, 9_999), &["0.1.0"], &[]).unwrap();
+        assert_eq!(left(&paths), ["0.3.0", "0.2.0", "0.1.0"]);
+        collect(&paths, limits(2, 9_999), &["0.1.0"], &["0.3.0"]).unwrap();
+        assert_eq!(left(&paths), ["0.2.0", "0.1.0"], "the newest good one and the needed one");
+        let too_little_for_two = 2 * bytes_below(&folder(&paths, "0.2.0")) - 1;
+        collect(&paths, limits(9, too_little_for_two), &["0.1.0"], &[]).unwrap();
+        assert_eq!(left(&paths), ["0.2.0", "0.1.0"], "what must stay may be too big");
+        collect(&paths, limits(9, too_little_for_two), &[], &[]).unwrap();
+        assert_eq!(left(&paths), ["0.2.0"], "the oldest one goes");
     }
 }

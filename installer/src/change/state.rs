@@ -81,12 +81,12 @@ impl State {
             State::Open => "Nothing was touched: the change goes on as if it had just been opened.",
             State::Saving => "A half-made slot is thrown away and made anew; the old version runs meanwhile.",
             State::Changing => {
-                "The executor hands the same packages, kept and hashed, to dpkg again; that finishes whatever dpkg had begun, and the migration, which is one transaction a step, with it."
+                "Before anything of the agent starts, the healer hands the same packages, kept and hashed, to dpkg again, whoever had run it; that finishes whatever dpkg had begun, and the migration, which is one transaction a step, with it. If dpkg had not begun, the executor runs it, or lets go of a change that was apt's."
             }
             State::Watching => {
-                "The new version is judged anew for a whole window; the reboot itself is not held against it. Where apt or dpkg was still at work and left the package half-installed, the change goes back."
+                "The new version is judged anew for a whole window; the reboot itself is not held against it. Where apt or dpkg was still at work, the healer finishes what it had begun first; only if a package can't be finished does the change go back."
             }
-            State::GoingBack => "The executor hands the slot's packages to dpkg again.",
+            State::GoingBack => "The healer hands the slot's packages to dpkg again, then the executor goes on.",
             State::WatchingBack => "The old version is judged anew for a whole window.",
             State::Closed(_) => {
                 "The verdict stands in the journal: what follows from it (the report, the pin, the kept packages) is done again, and the change is taken off the table."

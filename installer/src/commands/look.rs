@@ -22,7 +22,7 @@ impl Table for Shown {
     fn table(&self) -> String {
         let package = match (self.whole, self.held) {
             (None, _) => "not on this machine",
-            (Some(false), _) => "not whole; mend it with: dpkg --configure -a, then apt-get -f install",
+            (Some(false), _) => "not whole; mend it with: smolotchi-install heal",
             (Some(true), false) => "whole",
             (Some(true), true) => "whole, and on hold",
         };

@@ -12,7 +12,7 @@ use crate::cli::{Cli, Command, GuardCaller, PlanKind, ReleaseArgs, RollbackArgs}
 use crate::paths::Paths;
 use crate::plan::Kind;
 use crate::{guard, settings, tasks};
-use smolotchi_operator::{Code, Exit, Fault, Result, log};
+use smolotchi_operator::{Code, Exit, Fault, Format, Result, log};
 
 /// Runs the command.
 pub fn run(cli: Cli) -> Result<Exit> {
@@ -33,6 +33,7 @@ pub fn run(cli: Cli) -> Result<Exit> {
         Command::Resume => policy::resume(&paths, format),
         Command::Skip { version, reason } => policy::skip(&paths, format, &version, &reason),
         Command::Unblock { version } => policy::unblock(&paths, format, &version),
+        Command::Heal { at_boot } => heal(&paths, format, at_boot),
         Command::CarryOn => carry_on(&paths),
         Command::Guard { caller } => match caller {
             GuardCaller::Apt => guard::apt(&paths),
@@ -58,6 +59,19 @@ fn need_root() -> Result<()> {
 /// Lets go what has run out before it is looked at. A dry run touches nothing, also not that.
 fn refresh(paths: &Paths, dry_run: bool) -> Result<()> {
     if dry_run || !is_root() { Ok(()) } else { memory::refresh(paths) }
+}
+
+fn heal(paths: &Paths, format: Format, at_boot: bool) -> Result<Exit> {
+    need_root()?;
+    let settings = settings::load(paths).unwrap_or_else(|fault| {
+        log::fault(&fault);
+        settings::Settings::default()
+    });
+    let healed = crate::heal::heal(paths, &settings, at_boot)?;
+    if !at_boot {
+        smolotchi_operator::output::emit(format, &healed);
+    }
+    Ok(healed.exit())
 }
 
 fn carry_on(paths: &Paths) -> Result<Exit> {

@@ -46,7 +46,7 @@ pub fn preinst(paths: &Paths, args: &[String]) -> Result<Exit> {
     let words: Vec<&str> = args.iter().map(String::as_str).collect();
     // Debian Policy 6.5; the new version is dpkg's own addition (deb-preinst(5)).
     let ["upgrade", from, to, ..] = words[..] else { return Ok(Exit::Success) };
-    if from == to {
+    if from == to || std::env::var(dpkg::CHANGE_VARIABLE).is_ok_and(|what| what == dpkg::HEALING) {
         return Ok(Exit::Success);
     }
     if let Some(open) = change::open(paths)? {

@@ -6,8 +6,9 @@ use super::run;
 use crate::gate::Heartbeat;
 use crate::paths::Paths;
 use rustix::fs::{Mode, OFlags};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use smolotchi_operator::{Code, Fault, Result};
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, fchown, lchown};
@@ -115,4 +116,74 @@ pub fn snapshot(paths: &Paths, folder: &Path, file: &str) -> Result<Option<u32>>
 pub fn version(paths: &Paths) -> Option<String> {
     let text = run::succeed(&mut run::command(&paths.agent().to_string_lossy(), &["--version"])).ok()?;
     text.trim().strip_prefix("smolotchi ").map(str::to_owned)
+}
+
+/// The database's schema and the one that the installed binary wants; none if it can't say, or there is no database.
+pub fn schemas(paths: &Paths) -> Option<(u64, u64)> {
+    if !paths.database().exists() {
+        return None;
+    }
+    let info = as_owner(paths, &["db", "info", "--format", "json"]).ok()?;
+    let value: serde_json::Value = serde_json::from_str(&info).ok()?;
+    Some((value.get("current")?.as_u64()?, value.get("own")?.as_u64()?))
+}
+
+/// What the package's postinst does with users, folders and the database, once more. With `booting`, it starts and stops
+/// nothing.
+pub fn configure(paths: &Paths, booting: bool) -> Result<()> {
+    let mut command = run::command(&paths.agent().to_string_lossy(), &["maint", "postinst", "configure"]);
+    if booting {
+        command.env("SYSTEMD_OFFLINE", "1");
+    }
+    run::succeed(&mut command).map(drop)
+}
+
+/// What the database lost when a snapshot took its place.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Restored {
+    /// Of the database now; none: it was begun, and a power cut kept the answer from us.
+    pub schema: Option<u64>,
+    /// Where the database stands that was there before, if there was one.
+    pub replaced: Option<String>,
+    /// Rows that the snapshot lacks, by table.
+    #[serde(default)]
+    pub lacking: BTreeMap<String, u64>,
+    /// Rows that the snapshot has with other values, by table; what they were stands in `replaced` only.
+    #[serde(default)]
+    pub changed: BTreeMap<String, u64>,
+    /// What could not be read of the database before, in words.
+    #[serde(default)]
+    pub unread: Vec<String>,
+    /// The file that holds those rows, as JSON lines.
+    pub export: Option<String>,
+}
+
+/// Puts a snapshot in the database's place with the installed agent's own verb, as the database's user. `inbox` is a folder
+/// of ours, made for this and removed again, where that user may read its copy. Core must be down.
+pub fn restore(paths: &Paths, snapshot: &Path, inbox: &Path, export: &Path) -> Result<Restored> {
+    let failed = |error: std::io::Error| Fault::io("could not hand over the snapshot", inbox, &error);
+    let owner = paths.database().parent().map(std::fs::metadata).transpose().map_err(failed)?;
+    let owner = owner.map(|meta| (meta.uid(), meta.gid())).unwrap_or_default();
+    crate::change::remove_tree(inbox)?;
+    crate::change::make_folder(inbox)?;
+    let copy = inbox.join("smolotchi.db");
+    smolotchi_operator::durable::copy(snapshot, &copy, 0o600)?;
+    chown(&copy, Some(owner.0), Some(owner.1)).map_err(failed)?;
+    chown(inbox, Some(owner.0), Some(owner.1)).map_err(failed)?;
+    let args = ["maint", "restore", "--snapshot", &copy.to_string_lossy(), "--export", &export.to_string_lossy(), "--format", "json"]
+        .map(str::to_owned);
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    let said = as_owner(paths, &args);
+    crate::change::remove_tree(inbox)?;
+    let said = said?;
+    serde_json::from_str(&said)
+        .map_err(|error| Fault::new(Code::StoreFailed, "the restore answered in another way").fact("said", said.as_str()).cause(&error))
+}
+
+/// Runs a verb of the installed agent as the database's user.
+fn as_owner(paths: &Paths, verb: &[&str]) -> Result<String> {
+    let agent = paths.agent();
+    let mut args: Vec<&std::ffi::OsStr> = vec!["-u".as_ref(), USER.as_ref(), "--".as_ref(), agent.as_os_str()];
+    args.extend(verb.iter().map(std::ffi::OsStr::new));
+    run::succeed(&mut run::command("runuser", &args))
 }

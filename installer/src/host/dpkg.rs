@@ -53,6 +53,115 @@ pub fn stamp(paths: &Paths) -> Option<Stamp> {
     Some(Stamp { status: (status.ino(), status.mtime(), status.mtime_nsec()), updates })
 }
 
+/// What a healer wants to know first.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Survey {
+    /// Our packages, as dpkg last wrote them down.
+    pub ours: Vec<Package>,
+    /// Another package is unpacked, half-installed, half-configured, or has to be installed again.
+    pub others_unfinished: bool,
+    /// dpkg was interrupted before it could bring its database up to date: what stands above may be old.
+    pub interrupted: bool,
+}
+
+/// Looks at dpkg's database without starting a program: at every boot, it has to cost next to nothing.
+pub fn survey(paths: &Paths) -> Result<Survey> {
+    let path = paths.dpkg().join("status");
+    let bytes = std::fs::read(&path).map_err(|error| Fault::io("could not read dpkg's database", &path, &error))?;
+    // As apt looks for it: what dpkg has written down since, one numbered file for each step.
+    let interrupted = crate::change::list(&paths.dpkg().join("updates"))?
+        .iter()
+        .any(|file| file.file_name().is_some_and(|name| name.to_string_lossy().bytes().all(|byte| byte.is_ascii_digit())));
+    Ok(Survey { interrupted, ..surveyed(&bytes) })
+}
+
+fn surveyed(status: &[u8]) -> Survey {
+    let mut survey = Survey::default();
+    let (mut name, mut state, mut version) = (&b""[..], String::new(), "");
+    for line in status.split(|byte| *byte == b'\n').chain([&b""[..]]) {
+        if let Some(value) = line.strip_prefix(b"Package: ") {
+            name = value;
+        } else if let Some(value) = line.strip_prefix(b"Status: ") {
+            state = abbreviated(&String::from_utf8_lossy(value));
+        } else if let Some(value) = line.strip_prefix(b"Version: ") {
+            version = std::str::from_utf8(value).unwrap_or_default();
+        } else if line.is_empty() {
+            if OURS.iter().any(|ours| ours.as_bytes() == name) {
+                let name = String::from_utf8_lossy(name).into_owned();
+                survey.ours.push(Package { name, version: version.to_owned(), state });
+            } else {
+                survey.others_unfinished |= is_unfinished(&state);
+            }
+            (name, state, version) = (b"", String::new(), "");
+        }
+    }
+    survey
+}
+
+/// `install ok half-configured` → `iF `, as dpkg-query abbreviates it.
+fn abbreviated(status: &str) -> String {
+    let mut words = status.split(' ');
+    let want = match words.next().unwrap_or_default() {
+        "deinstall" => 'r',
+        other => other.chars().next().unwrap_or('u'),
+    };
+    let required = if words.next() == Some("reinstreq") { 'R' } else { ' ' };
+    let state = match words.next().unwrap_or_default() {
+        "config-files" => 'c',
+        "half-installed" => 'H',
+        "unpacked" => 'U',
+        "half-configured" => 'F',
+        "triggers-awaited" => 'W',
+        "triggers-pending" => 't',
+        "installed" => 'i',
+        _ => 'n',
+    };
+    format!("{want}{state}{required}")
+}
+
+fn is_unfinished(state: &str) -> bool {
+    matches!(state.get(1..2), Some("H" | "U" | "F" | "W" | "t")) || state.get(2..3) == Some("R")
+}
+
+/// Every package that dpkg has not finished, ours and others', with the names that dpkg tells them by.
+pub fn unfinished() -> Result<Vec<Package>> {
+    let text = run::succeed(&mut run::command("dpkg-query", &["-W", "-f=${binary:Package}\t${Version}\t${db:Status-Abbrev}\n"]))?;
+    Ok(parse(&text).into_iter().filter(|package| is_unfinished(&package.state)).collect())
+}
+
+/// True if this version, or any other, was configured here before: what is there now is no first installation.
+pub fn was_configured(package: &str) -> bool {
+    run::succeed(&mut run::command("dpkg-query", &["-W", "-f=${Config-Version}", package])).is_ok_and(|text| !text.trim().is_empty())
+}
+
+/// Name and version of a package file that is whole; none if it isn't one, or is torn.
+pub fn identify(file: &Path) -> Option<(String, String)> {
+    if let Ok(deb) = smolotchi_release::Deb::<smolotchi_release::Untrusted>::open(file) {
+        return Some((deb.package().to_owned(), deb.version().to_owned()));
+    }
+    // One that was rebuilt here, or somebody else's.
+    run::succeed(&mut run::command("dpkg-deb", &["--contents".as_ref(), file.as_os_str()])).ok()?;
+    let text = run::succeed(&mut run::command("dpkg-deb", &["--show".as_ref(), file.as_os_str()])).ok()?;
+    let (name, version) = text.trim().split_once('\t')?;
+    Some((name.to_owned(), version.to_owned()))
+}
+
+/// The installed files that aren't what the package holds, by their paths. Left out are the operator's configuration and
+/// what a machine may be told not to keep (documentation, manuals). A package of another make than our releases' (one that
+/// was rebuilt here) can't be compared, and counts as whole.
+pub fn torn(paths: &Paths, deb: &Path) -> Vec<String> {
+    let Ok(files) = smolotchi_release::Deb::<smolotchi_release::Untrusted>::open(deb).and_then(|deb| deb.files()) else {
+        return Vec::new();
+    };
+    let diverted = std::fs::read_to_string(paths.dpkg().join("diversions")).unwrap_or_default();
+    let is_ours = |path: &str| !path.starts_with("/etc/") && !diverted.lines().any(|line| line == path);
+    let differs = |path: &str, sha256: &str| match smolotchi_release::sha256_file(&paths.root().join(path.trim_start_matches('/'))) {
+        Ok((found, _)) => found != sha256,
+        Err(_) => !path.starts_with("/usr/share/"),
+    };
+    files.into_iter().filter(|(path, sha256)| is_ours(path) && differs(path, sha256)).map(|(path, _)| path).collect()
+}
+
 /// The agent's package, if it is on the machine.
 pub fn agent() -> Result<Option<Package>> {
     Ok(packages()?.into_iter().find(|package| package.name == "smolotchi" && package.is_present()))
@@ -72,6 +181,16 @@ pub struct Installable {
 }
 
 impl Installable {
+    /// A package file that healing needs and that no record names: apt fetched and verified it, or it was kept for what runs.
+    pub fn found(path: &Path) -> Self {
+        Installable { path: path.to_owned() }
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// From a folder of ours (a change's or a slot's) whose files were hashed against their record just now.
     pub fn hashed(path: &Path, size: u64, sha256: &str) -> Result<Self> {
         let damaged = |found: String| {
@@ -88,26 +207,61 @@ impl Installable {
     }
 }
 
+/// On whose behalf dpkg runs.
+#[derive(Debug, Clone, Copy)]
+pub struct For<'a> {
+    /// The change, or [`HEALING`]; the guard is told.
+    pub change: &'a str,
+    /// The machine is booting: maintainer scripts must start nothing, because the boot does in a moment, and waiting for
+    /// what waits for us would last for ever.
+    pub booting: bool,
+}
+
+impl<'a> For<'a> {
+    /// A running machine's change.
+    pub fn change(change: &'a str) -> Self {
+        For { change, booting: false }
+    }
+}
+
+/// A conffile that was edited stays; files are synced before they are renamed, whatever the machine's settings say.
+const OPTIONS: [&str; 3] = ["--force-confdef", "--force-confold", "--no-force-unsafe-io"];
+
 /// Unpacks and configures packages in one run. The caller holds the front-end lock. Run again after a crash, it heals:
 /// dpkg unpacks the same file over whatever state there is.
-pub fn install(debs: &[Installable], change: &str) -> Result<()> {
-    let mut args: Vec<std::ffi::OsString> =
-        ["--install", "--force-confdef", "--force-confold", "--no-force-unsafe-io"].map(Into::into).to_vec();
+pub fn install(debs: &[Installable], on_behalf: For<'_>) -> Result<()> {
+    let mut args: Vec<std::ffi::OsString> = OPTIONS.map(Into::into).to_vec();
+    args.push("--install".into());
     args.extend(debs.iter().map(|deb| deb.path.clone().into_os_string()));
-    call(&args, change)
+    call(&args, on_behalf)
+}
+
+/// Finishes what was unpacked, of whatever package.
+pub fn configure_all(on_behalf: For<'_>) -> Result<()> {
+    call(&[&OPTIONS[..], &["--configure", "-a"]].concat(), on_behalf)
 }
 
 /// Removes the agent, keeping its database and configuration.
-pub fn remove(change: &str) -> Result<()> {
-    call(&["--remove", "--force-remove-reinstreq", "smolotchi"], change)
+pub fn remove(on_behalf: For<'_>) -> Result<()> {
+    take_off("--remove", &["smolotchi"], on_behalf)
+}
+
+/// `--remove` or `--purge` of packages in whatever state they are.
+pub fn take_off(verb: &str, packages: &[&str], on_behalf: For<'_>) -> Result<()> {
+    call(&[&["--force-remove-reinstreq", verb], packages].concat(), on_behalf)
 }
 
 /// Tells the guard, which the maintainer scripts call, that dpkg was started for this change.
 pub const CHANGE_VARIABLE: &str = "SMOLOTCHI_CHANGE";
+/// In its place while healing without an open change: the guard opens none.
+pub const HEALING: &str = "healing";
 
-fn call<S: AsRef<std::ffi::OsStr>>(args: &[S], change: &str) -> Result<()> {
+fn call<S: AsRef<std::ffi::OsStr>>(args: &[S], on_behalf: For<'_>) -> Result<()> {
     let mut command = run::command("dpkg", args);
-    command.env("DPKG_FRONTEND_LOCKED", "1").env(CHANGE_VARIABLE, change);
+    command.env("DPKG_FRONTEND_LOCKED", "1").env(CHANGE_VARIABLE, on_behalf.change);
+    if on_behalf.booting {
+        command.env("SYSTEMD_OFFLINE", "1");
+    }
     // To a file and not to us: should we be killed, dpkg must not die of a pipe that nobody reads.
     let path = std::path::Path::new("/run/smolotchi-install.dpkg.log");
     let log = std::fs::File::create(path).map_err(|error| Fault::io("could not write dpkg's log", path, &error))?;
@@ -127,6 +281,34 @@ fn call<S: AsRef<std::ffi::OsStr>>(args: &[S], change: &str) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_survey_finds_what_is_unfinished() {
+        let stanza = |name: &str, status: &str| format!("Package: {name}\nStatus: {status}\nVersion: 1\nDescription: x\n Status: y\n\n");
+        let ours = |status: &str| surveyed(stanza("smolotchi", status).as_bytes()).ours[0].state.clone();
+        for (status, expected) in [
+            ("install ok installed", "ii "),
+            ("install reinstreq half-installed", "iHR"),
+            ("hold ok unpacked", "hU "),
+            ("deinstall ok half-configured", "rF "),
+            ("purge ok config-files", "pc "),
+            ("install ok triggers-awaited", "iW "),
+        ] {
+            assert_eq!(ours(status), expected, "{status}");
+        }
+        for (status, expected) in [
+            ("install ok installed", false),
+            ("deinstall ok config-files", false),
+            ("install ok half-configured", true),
+            ("install reinstreq installed", true),
+            ("install ok triggers-pending", true),
+        ] {
+            let text = format!("{}{}", stanza("libc6", status), stanza("z", "install ok installed"));
+            assert_eq!(surveyed(text.as_bytes()), Survey { others_unfinished: expected, ..Survey::default() }, "{status}");
+        }
+        // The last stanza may lack its empty line.
+        assert_eq!(surveyed(stanza("smolotchi", "install ok unpacked").trim_end().as_bytes()).ours.len(), 1);
+    }
 
     #[test]
     fn states_are_read() {

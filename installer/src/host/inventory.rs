@@ -66,7 +66,7 @@ pub fn database_damage(paths: &Paths) -> Option<String> {
 }
 
 /// Bytes and inodes that root may still use where both the slots and the binaries live, whichever has less.
-fn room(paths: &Paths) -> Result<(u64, Option<u64>)> {
+pub(super) fn room(paths: &Paths) -> Result<(u64, Option<u64>)> {
     let free = |path: &Path| {
         rustix::fs::statvfs(path)
             // Some file systems don't count inodes and say 0 of 0.

@@ -8,6 +8,7 @@ pub mod clock;
 pub mod dpkg;
 pub mod inventory;
 pub mod lock;
+pub mod measure;
 pub mod rehearse;
 pub mod repack;
 pub mod run;

@@ -51,6 +51,18 @@ pub fn repack(paths: &Paths, package: &str, folder: &Path) -> Result<PathBuf> {
     Ok(deb)
 }
 
+/// True if a package can be rebuilt faithfully: its files are those that dpkg recorded when it was unpacked. Configuration
+/// is the operator's, and a machine may be told not to keep documentation.
+pub fn is_faithful(package: &str) -> bool {
+    let Ok(output) = run::output(&mut run::command("dpkg", &["--verify", package])) else { return false };
+    let tolerable = |line: &str| {
+        let mut words = line.split_whitespace();
+        let (checks, second) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+        second == "c" || (checks == "missing" && second.starts_with("/usr/share/"))
+    };
+    String::from_utf8_lossy(&output.stdout).lines().all(tolerable) && output.stderr.is_empty()
+}
+
 /// dpkg's status stanza without the fields that only the installed package has.
 fn control(status: &str) -> String {
     let mut text = String::new();

@@ -100,6 +100,43 @@ pub fn start_enabled(units: &[String]) {
     }
 }
 
+/// Stops units, and waits for it. That one isn't loaded is fine.
+pub fn stop(units: &[&str]) {
+    let _ = run::output(&mut run::command("systemctl", &[&["stop"], units].concat()));
+}
+
+/// Makes systemd read the unit files anew.
+pub fn reload() -> Result<()> {
+    run::succeed(&mut run::command("systemctl", &["daemon-reload"])).map(drop)
+}
+
+/// Asks for what isn't running, without waiting for it. A masked or disabled unit stays as the operator wants it.
+pub fn queue_enabled(units: &[&str]) {
+    let names: Vec<String> = units.iter().map(|unit| (*unit).to_owned()).collect();
+    for sample in samples(&names).unwrap_or_default() {
+        if matches!(sample.enabled.as_str(), "enabled" | "enabled-runtime" | "static") && sample.active != "active" {
+            let _ = run::output(&mut run::command("systemctl", &["start", "--no-block", sample.name.as_str()]));
+        }
+    }
+}
+
+/// How each unit's process ended last, one line a unit: part of a failed version's evidence.
+pub fn ends(units: &[String]) -> Vec<String> {
+    let mut args = vec!["show", "--property", "Id,ActiveState,SubState,Result,ExecMainCode,ExecMainStatus,NRestarts"];
+    args.extend(units.iter().map(String::as_str));
+    let Ok(text) = run::succeed(&mut run::command("systemctl", &args)) else { return Vec::new() };
+    text.split("\n\n").map(|block| block.lines().collect::<Vec<_>>().join(" ")).filter(|line| !line.is_empty()).collect()
+}
+
+/// For how long a unit was not active when it was last restarted, if that was after `since_us` of the monotonic clock.
+pub fn last_gap_ms(unit: &str, since_us: u64) -> Option<u64> {
+    let args = ["show", "--property", "ActiveExitTimestampMonotonic,ActiveEnterTimestampMonotonic", unit];
+    let text = run::succeed(&mut run::command("systemctl", &args)).ok()?;
+    let get = |name: &str| -> Option<u64> { text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='))?.parse().ok() };
+    let (exit, enter) = (get("ActiveExitTimestampMonotonic")?, get("ActiveEnterTimestampMonotonic")?);
+    (exit >= since_us && enter > exit).then(|| (enter - exit) / 1000)
+}
+
 /// The last log lines of the agent's units in this boot.
 pub fn last_lines(lines: u32) -> Vec<String> {
     let count = lines.to_string();

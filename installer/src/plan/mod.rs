@@ -103,12 +103,14 @@ pub struct Plan {
     /// The steps.
     pub tasks: Vec<Task>,
     /// What must be healthy afterwards.
+    #[serde(deserialize_with = "smolotchi_release::slot::health_kindly")]
     pub health: Health,
     /// Units that were down before the change: what is wrong with them is nothing that the new version can be blamed for.
     /// Core is never excused.
     #[serde(default)]
     pub excused: Vec<String>,
     /// For how long.
+    #[serde(deserialize_with = "gate_kindly")]
     pub gate: GateSettings,
     /// Bytes that the change needs at its peak.
     pub disk_needed: u64,
@@ -149,6 +151,17 @@ pub struct Facts {
     pub worst_case: String,
     /// What the operator should know besides.
     pub notes: Vec<String>,
+}
+
+/// In the operator's settings a key that isn't known is a mistake; in a plan it comes from a newer installer.
+fn gate_kindly<'de, D: serde::Deserializer<'de>>(from: D) -> std::result::Result<GateSettings, D::Error> {
+    #[derive(Deserialize)]
+    struct Kindly {
+        window_s: u64,
+        deadline_s: u64,
+    }
+    let Kindly { window_s, deadline_s } = Kindly::deserialize(from)?;
+    Ok(GateSettings { window_s, deadline_s })
 }
 
 /// The release that a plan goes to.
@@ -388,7 +401,7 @@ fn dpkg_is_at_rest(inventory: &Inventory) -> Result<()> {
     Err(Fault::new(Code::Preflight, "dpkg was interrupted, or has packages that are not wholly installed")
         .fact("check", "dpkg")
         .fact("dpkg_audit", said)
-        .hint("finish them first: dpkg --configure -a, then apt-get -f install"))
+        .hint("finish them first: smolotchi-install heal"))
 }
 
 /// Everything that would stop the change in the middle is told before it begins.

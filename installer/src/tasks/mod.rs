@@ -11,10 +11,10 @@ mod watch;
 pub use save_slot::{Snapshots, save_slot};
 
 use crate::change::journal::{Event, Verdict};
-use crate::change::memory::{self, Block};
+use crate::change::memory::{self, Block, Memory};
 use crate::change::report::{self, Report};
 use crate::change::{self, Change, Writer, slot};
-use crate::host::{clock, dpkg, lock, systemd};
+use crate::host::{clock, dpkg, lock, measure, systemd};
 use crate::paths::Paths;
 use crate::plan::{Kind, Task, Trigger};
 use crate::settings::Settings;
@@ -25,6 +25,10 @@ use std::time::Duration;
 const HISTORY: usize = 20;
 /// Log lines of a failed version that stay in its report.
 const EVIDENCE_LINES: u32 = 40;
+/// The service whose restart is its downtime.
+const CORE: &str = "smolotchi-core.service";
+/// The package that changes are about.
+const AGENT: &str = "smolotchi";
 
 /// What the executor works with.
 pub(crate) struct Context<'a> {
@@ -50,19 +54,26 @@ pub fn carry_on(paths: &Paths, settings: &Settings) -> Result<Option<Report>> {
     let _executor = lock::ours(&paths.executor_lock())?;
     let Some(change) = change::open(paths)? else { return Ok(None) };
     let context = Context { paths, settings, change: &change };
-    let mut writer = change.write()?;
+    let mut writer = match change.write() {
+        Ok(writer) => writer,
+        Err(fault) if fault.code == Code::JournalDamaged => {
+            change::set_aside(paths, fault)?;
+            report::publish(paths, context.agent()?.map(|package| package.version));
+            return Ok(None);
+        }
+        Err(fault) => return Err(fault),
+    };
     log::notice(format!("carrying on {}", change.id));
-    let mut evidence = Vec::new();
     let (verdict, reason) = match writer.progress.closed.clone() {
         // The power went between the last record and the removal of the link.
         Some(closed) => closed,
-        None => run(&context, &mut writer, &mut evidence)?,
+        None => run(&context, &mut writer)?,
     };
-    close(&context, &mut writer, verdict, &reason, evidence).map(Some)
+    close(&context, &mut writer, verdict, &reason).map(Some)
 }
 
 /// Does what is left of the plan, or of going back.
-fn run(context: &Context<'_>, writer: &mut Writer, evidence: &mut Vec<String>) -> Result<(Verdict, String)> {
+fn run(context: &Context<'_>, writer: &mut Writer) -> Result<(Verdict, String)> {
     if writer.progress.undoing.is_none() {
         match forward(context, writer)? {
             Forward::Healthy => return Ok((Verdict::Committed, format!("{} is healthy", context.change.plan.to))),
@@ -73,12 +84,12 @@ fn run(context: &Context<'_>, writer: &mut Writer, evidence: &mut Vec<String>) -
             }
             Forward::Sick { reason, blame } => {
                 log::notice(format!("going back from {}: {reason}", context.change.plan.to));
+                gather_evidence(context, writer);
                 writer.record(Event::Undoing { reason, blame })?;
                 report::publish(context.paths, Some(context.change.plan.to.clone()));
             }
         }
     }
-    evidence.extend(systemd::last_lines(EVIDENCE_LINES));
     let reason = writer.progress.undoing.clone().unwrap_or_default();
     match undo::undo(context, writer) {
         Ok(()) => Ok((Verdict::RolledBack, reason)),
@@ -86,9 +97,24 @@ fn run(context: &Context<'_>, writer: &mut Writer, evidence: &mut Vec<String>) -
         Err(fault) if !matches!(fault.code, Code::RollbackFailed | Code::SlotDamaged | Code::FileMismatch | Code::TaskFailed) => Err(fault),
         Err(fault) => {
             log::fault(&fault);
+            gather_evidence(context, writer);
             Ok((Verdict::OperatorNeeded, format!("{reason}; and going back failed: {fault}")))
         }
     }
+}
+
+/// How the units ended, the last looks of the watch and the last log lines, before anything is done about them.
+fn gather_evidence(context: &Context<'_>, writer: &mut Writer) {
+    let samples = writer.notes.take_samples();
+    let evidence = &mut writer.notes.evidence;
+    if evidence.is_empty() {
+        *evidence = report::kept_evidence(context.change, Vec::new());
+    }
+    evidence.extend(systemd::ends(&context.change.plan.health.units).into_iter().map(|line| format!("unit {line}")));
+    evidence.extend(samples);
+    evidence.extend(systemd::last_lines(EVIDENCE_LINES));
+    // Going back may be cut short: then this is what the report has.
+    told("the evidence was not kept", report::keep_evidence(context.change, evidence));
 }
 
 /// How the way forward ended.
@@ -107,6 +133,8 @@ enum Forward {
 
 fn forward(context: &Context<'_>, writer: &mut Writer) -> Result<Forward> {
     let plan = &context.change.plan;
+    let began_us = clock::monotonic_us();
+    let gauge = measure::DiskGauge::start(context.paths);
     for task in &plan.tasks {
         if writer.progress.done.contains(task) {
             continue;
@@ -135,19 +163,31 @@ fn forward(context: &Context<'_>, writer: &mut Writer) -> Result<Forward> {
             }
             Task::Watch => {
                 if plan.trigger != Trigger::Installer {
-                    match packages::settle(context)? {
+                    match packages::settle(context, writer.same_boot)? {
                         packages::Settled::Whole => {}
                         packages::Settled::Unchanged(reason) => return Ok(Forward::Nothing(reason)),
                         packages::Settled::Broken { reason, in_postinst } => {
                             // The power, a full disk or Ctrl-C in the middle of dpkg is not the version's fault.
-                            return Ok(Forward::Sick { reason, blame: in_postinst && writer.same_boot });
+                            return Ok(Forward::Sick { reason, blame: in_postinst });
                         }
                     }
                 }
+                if let Err(fault) = packages::verify(context) {
+                    log::fault(&fault);
+                    return Ok(Forward::Sick { reason: format!("the installed files are not whole: {fault}"), blame: false });
+                }
+                writer.notes.measured.disk_peak_bytes = gauge.as_ref().map(measure::DiskGauge::peak);
+                writer.notes.measured.program_peak_bytes = measure::children_peak_bytes();
                 match watch::watch(context, writer, &watch::to(context))? {
                     Ok(()) => {}
                     Err(reason) => return Ok(Forward::Sick { reason, blame: true }),
                 }
+                let facts = &plan.facts;
+                writer.notes.measured.rows_migrated = facts.rehearsed.map(|_| facts.migrations.iter().map(|step| step.rows).sum());
+                writer.notes.measured.core_down_ms = systemd::last_gap_ms(CORE, began_us);
+                // dpkg may be told not to sync (force-unsafe-io), and apt may have been the one that ran it: what was
+                // compared and watched has to be on the card before it counts.
+                rustix::fs::sync();
             }
         }
         writer.record(Event::Done { task: *task })?;
@@ -156,13 +196,9 @@ fn forward(context: &Context<'_>, writer: &mut Writer) -> Result<Forward> {
 }
 
 /// Records the end and what follows from it, so that doing it again changes nothing; the link goes last.
-fn close(context: &Context<'_>, writer: &mut Writer, verdict: Verdict, reason: &str, evidence: Vec<String>) -> Result<Report> {
+fn close(context: &Context<'_>, writer: &mut Writer, verdict: Verdict, reason: &str) -> Result<Report> {
     let (paths, change) = (context.paths, context.change);
     let plan = &change.plan;
-    if verdict == Verdict::Committed {
-        // dpkg may be told not to sync (force-unsafe-io), and apt may have been the one that ran it.
-        rustix::fs::sync();
-    }
     // A disk that is full by now must not keep the change open: the verdict needs no new blocks, all else is told and left.
     told("what is blocked was not written", remember(context, verdict, reason, writer.progress.blame));
     let report = Report {
@@ -172,10 +208,12 @@ fn close(context: &Context<'_>, writer: &mut Writer, verdict: Verdict, reason: &
         to: plan.to.clone(),
         verdict,
         reason: reason.to_owned(),
-        changed: verdict == Verdict::Committed || verdict == Verdict::OperatorNeeded,
+        changed: report::changes(verdict),
         exit: report::exit(verdict) as u8,
         at: clock::wall(),
-        evidence,
+        evidence: report::kept_evidence(change, std::mem::take(&mut writer.notes.evidence)),
+        measured: writer.notes.measured,
+        restored: writer.notes.restored.take(),
     };
     // Written again after a power cut here, it would lose the evidence.
     if report::read(&change.folder).is_none() {
@@ -186,7 +224,9 @@ fn close(context: &Context<'_>, writer: &mut Writer, verdict: Verdict, reason: &
     }
     told("the packages were not kept", keep_packages(context, verdict));
     let needed: Vec<&str> = plan.from.iter().map(String::as_str).collect();
-    told("old slots were not removed", slot::collect(paths, context.settings.slots.keep, &needed));
+    let memory = Memory::load(paths).unwrap_or_default();
+    let blocked: Vec<&str> = memory.blocked.keys().map(String::as_str).collect();
+    told("old slots were not removed", slot::collect(paths, context.settings.slots, &needed, &blocked));
     change::unlink(paths, change)?;
     told("old changes were not removed", change::forget_old(paths, HISTORY));
     report::publish(paths, context.agent()?.map(|package| package.version));

@@ -1,13 +1,20 @@
 //! Going back: the packages of the slot, which take the database back to their schema with the undo that its migrations
 //! left in it, then the same watch over the old version. Once; if that fails too, an operator is needed.
+//!
+//! The last resort, when the old version can't take the database back (a step that can't be undone, a damaged file): the
+//! slot's snapshot in its place. What stood there is put aside, and what the snapshot lacks is exported and counted.
 
-use super::{Context, watch};
+use super::{Context, packages, watch};
 use crate::change::journal::Event;
+use crate::change::memory::Memory;
 use crate::change::{Writer, slot};
 use crate::gate::Expected;
-use crate::host::dpkg::{self, Installable};
+use crate::host::agent::{self, Restored};
+use crate::host::dpkg::{self, For, Installable};
 use crate::host::{lock, systemd};
-use smolotchi_operator::{Code, Fault, Result};
+use smolotchi_operator::{Code, Fault, Result, durable, log};
+use smolotchi_release::{SlotManifest, sha256_file};
+use std::path::PathBuf;
 
 /// Brings the version before back and watches it.
 pub(super) fn undo(context: &Context<'_>, writer: &mut Writer) -> Result<()> {
@@ -16,26 +23,96 @@ pub(super) fn undo(context: &Context<'_>, writer: &mut Writer) -> Result<()> {
     let Some(from) = &plan.from else {
         if !writer.progress.reverted {
             let _lock = lock::dpkg_frontend(context.paths, context.patience())?;
-            dpkg::remove(&context.change.id)?;
+            dpkg::remove(For::change(&context.change.id))?;
             writer.record(Event::Reverted)?;
         }
         return Ok(());
     };
+    // What failed here once is no place to go back to: the two would take turns.
+    if let Some(block) = Memory::load(context.paths)?.blocked.get(from) {
+        return Err(Fault::new(Code::RollbackFailed, "the version before is blocked on this machine")
+            .fact("version", from.as_str())
+            .fact("reason", block.reason.as_str()));
+    }
     let slot = slot::verified(context.paths, from)?;
+    let folder = slot::folder(context.paths, from).join("debs");
+    let debs =
+        slot.debs.iter().map(|deb| Installable::hashed(&folder.join(&deb.file), deb.size, &deb.sha256)).collect::<Result<Vec<_>>>()?;
     if !writer.progress.reverted {
-        let _lock = lock::dpkg_frontend(context.paths, context.patience())?;
-        let folder = slot::folder(context.paths, from).join("debs");
-        let debs =
-            slot.debs.iter().map(|deb| Installable::hashed(&folder.join(&deb.file), deb.size, &deb.sha256)).collect::<Result<Vec<_>>>()?;
-        dpkg::install(&debs, &context.change.id)?;
+        let dpkg = lock::dpkg_frontend(context.paths, context.patience())?;
+        let on_behalf = For::change(&context.change.id);
+        match dpkg::install(&debs, on_behalf) {
+            Ok(()) => {}
+            Err(fault) if needs_snapshot(context, from)? => {
+                log::fault(&fault);
+                restore(context, writer, from)?;
+                dpkg::install(&debs, on_behalf)?;
+            }
+            Err(fault) => return Err(fault),
+        }
+        drop(dpkg);
         systemd::reset_failed(&plan.health.units);
         writer.record(Event::Reverted)?;
     }
+    packages::whole_on_disk(context, &debs)?;
+    writer.notes.restored = read_restored(context);
     let expected = Expected { version: from.clone(), schema: slot.schema, health: slot.health.unwrap_or_else(|| plan.health.clone()) };
     match watch::watch(context, writer, &expected)? {
         Ok(()) => Ok(()),
         Err(reason) => Err(Fault::new(Code::RollbackFailed, "the version before isn't healthy either")
             .fact("version", from.as_str())
             .fact("reason", reason)),
+    }
+}
+
+/// The old version is unpacked but can't be configured, and the database isn't at its schema, or can't even be asked.
+fn needs_snapshot(context: &Context<'_>, from: &str) -> Result<bool> {
+    let unpacked = context.agent()?.is_some_and(|package| package.version == from && !package.is_whole());
+    let settled = agent::schemas(context.paths).is_some_and(|(current, own)| current == own);
+    Ok(unpacked && !settled && context.paths.database().exists())
+}
+
+/// Where it is written down what a restore did, before anything follows from it.
+fn record_of(context: &Context<'_>) -> PathBuf {
+    context.change.folder.join("restored.json")
+}
+
+fn read_restored(context: &Context<'_>) -> Option<Restored> {
+    serde_json::from_slice(&std::fs::read(record_of(context)).ok()?).ok()
+}
+
+fn write_restored(context: &Context<'_>, restored: &Restored) -> Result<()> {
+    let path = record_of(context);
+    let json = serde_json::to_vec_pretty(restored)
+        .map_err(|error| Fault::io("could not write down the restore", &path, &std::io::Error::other(error)))?;
+    durable::replace(&path, &json, 0o644)
+}
+
+fn restore(context: &Context<'_>, writer: &mut Writer, from: &str) -> Result<()> {
+    let snapshot = snapshot_of(context, from)?;
+    writer.record(Event::Observed { text: format!("the database can't be taken back; restoring the snapshot of {from}") })?;
+    // Beside the database, whose user writes it; purged with it, and never collected.
+    let export = context.paths.database().with_file_name(format!("lacking-{}.jsonl", context.change.id));
+    // First the intention: should the power go in the middle, the report still names the file.
+    write_restored(context, &Restored { export: Some(export.display().to_string()), ..Restored::default() })?;
+    systemd::stop(&["smolotchi-core.socket", "smolotchi-core.service"]);
+    let restored = agent::restore(context.paths, &snapshot, &context.change.folder.join("inbox"), &export)?;
+    write_restored(context, &restored)?;
+    log::notice(format!("the snapshot of {from} is restored; see: smolotchi-install history {}", context.change.id));
+    Ok(())
+}
+
+/// The slot's snapshot, if it is what was kept.
+fn snapshot_of(context: &Context<'_>, from: &str) -> Result<PathBuf> {
+    let folder = slot::folder(context.paths, from);
+    let damaged = |why: String| Fault::new(Code::SlotDamaged, "the slot's snapshot can't be used").fact("slot", from).fact("why", why);
+    let bytes = std::fs::read(folder.join(smolotchi_release::slot::FILE)).map_err(|error| damaged(error.to_string()))?;
+    let slot = SlotManifest::parse(&bytes).map_err(|error| damaged(error.to_string()))?;
+    let Some(snapshot) = slot.snapshot else { return Err(damaged("it has none".to_owned())) };
+    let path = folder.join(&snapshot.file);
+    match sha256_file(&path) {
+        Ok((hash, size)) if hash == snapshot.sha256 && size == snapshot.size => Ok(path),
+        Ok(_) => Err(damaged("it has other content".to_owned())),
+        Err(error) => Err(damaged(error.to_string())),
     }
 }

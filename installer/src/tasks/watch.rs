@@ -47,6 +47,7 @@ pub(super) fn watch(context: &Context<'_>, writer: &mut Writer, expected: &Expec
             proof = agent::prove(&expected.health.prove);
         }
         let sample = sample(expected, packages.complaints(context.paths, &expected.version)?, proof.clone())?;
+        writer.notes.saw(&sample);
         let judgement = judge.feed(&sample);
         let text = match &judgement {
             Judgement::Healthy => return Ok(Ok(())),

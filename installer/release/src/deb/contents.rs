@@ -57,6 +57,20 @@ pub(super) fn read_file(path: &Path, wanted: &str) -> Result<Option<Vec<u8>>> {
     Ok(found)
 }
 
+/// Every regular file in it: where it would be installed, and the SHA-256 of its content.
+pub(super) fn files(path: &Path) -> Result<Vec<(String, String)>> {
+    let mut files = Vec::new();
+    walk(path, &mut |entry, content| {
+        if entry.kind == Kind::File {
+            let mut reader = HashingReader::new(content);
+            std::io::copy(&mut reader, &mut std::io::sink())?;
+            files.push((entry.name.strip_prefix('.').unwrap_or(&entry.name).to_owned(), reader.finish().0));
+        }
+        Ok(())
+    })?;
+    Ok(files)
+}
+
 type Visit<'a> = &'a mut dyn FnMut(&Entry, &mut dyn Read) -> Result<(), Refusal>;
 
 fn walk(path: &Path, visit: Visit) -> Result<(Control, String, u64)> {

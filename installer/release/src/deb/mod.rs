@@ -73,6 +73,11 @@ impl<S> Deb<S> {
         self.installed_bytes
     }
 
+    /// Every regular file in it, by its absolute path on a node, with the SHA-256 of its content.
+    pub fn files(&self) -> Result<Vec<(String, String)>> {
+        contents::files(&self.path).map_err(|error| error.path(&self.path))
+    }
+
     /// The content of a regular file in it (at most 1 MiB), by its absolute path on a node; `None` when it holds no such file.
     pub fn read_file(&self, path: &str) -> Result<Option<Vec<u8>>> {
         contents::read_file(&self.path, path)
