@@ -34,6 +34,7 @@ inside() {
         --setenv=CARGO_HOME="$cargo_home" --setenv=CARGO_TARGET_DIR="$tree/target/build-root" \
         --setenv=CARGO_DEB="$cargo_home/bin/cargo-deb" --setenv=SMOLOTCHI_IN_BUILD_ROOT=1 \
         --setenv=SOURCE_DATE_EPOCH="${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct)}" \
+        ${SMOLOTCHI_PACKAGES:+--setenv=SMOLOTCHI_PACKAGES="$SMOLOTCHI_PACKAGES"} \
         ${SSL_CERT_FILE:+--setenv=SSL_CERT_FILE="$SSL_CERT_FILE"} "$@"
 }
 if [ "$(inside "$cargo_home/bin/cargo-deb" --version 2>/dev/null)" != "cargo-deb $CARGO_DEB_VERSION" ]; then

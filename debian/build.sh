@@ -5,7 +5,7 @@
 #   OUT       a folder; it is made if it is missing (in this tree, where the build root is used)
 #   FEATURES  of the agent, comma-separated (for releases that are meant to fail in the lab)
 # Environment: SOURCE_DATE_EPOCH (default: the last commit), CARGO_TARGET_DIR (default: target/packages), CARGO_DEB (the
-# program). The same tree, version and toolchain give the same bytes. One build at a time: a second one waits.
+# program), SMOLOTCHI_PACKAGES (default: both; "smolotchi" leaves the installer out). The same tree, version and toolchain give the same bytes. One build at a time: a second one waits.
 # smolotchi-archive-keyring is made by keyring/build.sh.
 # On a host whose C library is newer than Debian 12's it builds in a Debian 12 build root (build-root.sh).
 set -eu
@@ -45,15 +45,19 @@ build() {
     exec 8>"$root/target/.packaging.lock"
     flock 8
 
-    cargo build --release --locked -p smolotchi ${features:+--features "$features"}
-    cargo build --release --locked -p smolotchi-install
+    packages=${SMOLOTCHI_PACKAGES:-smolotchi smolotchi-install}
     bin=$CARGO_TARGET_DIR/release
-    sh debian/glibc-gate.sh 2.36 "$bin/smolotchi" "$bin/smolotchi-install"
+    for package in $packages; do
+        with=
+        [ "$package" != smolotchi ] || with=$features
+        cargo build --release --locked -p "$package" ${with:+--features "$with"}
+        sh debian/glibc-gate.sh 2.36 "$bin/$package"
+    done
 
     # cargo-deb takes what the packages hold besides the binaries from here.
     dist=$root/target/dist
     rm -rf "$dist"
-    for package in smolotchi smolotchi-install; do
+    for package in $packages; do
         mkdir -p "$dist/$package"
         "$bin/$package" docs "$dist/$package"
         sh debian/changelog.sh "$package" "$version" "$SOURCE_DATE_EPOCH" | gzip -9n >"$dist/$package/changelog.gz"
@@ -61,7 +65,7 @@ build() {
     done
     "$bin/smolotchi" maint release-toml >"$dist/smolotchi/release.toml"
 
-    for package in smolotchi smolotchi-install; do
+    for package in $packages; do
         "${CARGO_DEB:-cargo-deb}" --quiet --no-build --package "$package" --deb-version "$version" --compress-type gz --output "$out" >/dev/null
         deb=$(find "$out" -name "${package}_${version}_*.deb")
         # An empty list means that the libraries' packages could not be found, which cargo-deb calls a success.

@@ -1,7 +1,7 @@
 //! Embeds the migrations that this build's release has: those whose `-- since:` is not later than its version.
 //!
 //! `SMOLOTCHI_VERSION` names the version when it is set (so that an older release can be built from the same tree), else
-//! the crate's own. Writes `ladder.rs` to OUT_DIR; refuses gaps, missing files and missing headers.
+//! the crate's own. The feature `demo-irreversible` adds those of the folder `demo`. Writes `ladder.rs` to OUT_DIR; refuses gaps, missing files and missing headers.
 
 use sha2::{Digest, Sha256};
 use std::error::Error;
@@ -20,7 +20,11 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     let mut ladder = String::new();
     let mut count = 0;
-    for (index, folder) in folders(&root)?.iter().enumerate() {
+    let mut rungs = folders(&root)?;
+    if std::env::var_os("CARGO_FEATURE_DEMO_IRREVERSIBLE").is_some() {
+        rungs.extend(folders(&root.join("demo"))?);
+    }
+    for (index, folder) in rungs.iter().enumerate() {
         let rung = Rung::read(folder)?;
         if rung.number as usize != index + 1 {
             return Err(format!("{}: expected number {}", folder.display(), index + 1).into());

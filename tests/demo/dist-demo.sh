@@ -1,7 +1,8 @@
 #!/bin/sh
 # usage: dist-demo.sh
-# Makes dist/demo/: three releases of Smolotchi, built from this tree, published into one signed release tree. 0.1.0 and 0.2.0
-# are good, 0.3.0 has a core that aborts (feature demo-crash). Plain files: dist/demo/README.txt says how to use them elsewhere.
+# Makes dist/demo/: four releases of Smolotchi, built from this tree, published into one signed release tree. 0.1.0 and 0.2.0
+# are good, 0.3.0 has a core that aborts (feature demo-crash), 0.4.0 has a migration that can't be undone (feature
+# demo-irreversible). Plain files: dist/demo/README.txt says how to use them elsewhere.
 # A second run does nothing, in about a second, while the sources, the toolchain and the result stay the same.
 # The secret keys stay in target/demo-keys, made once. Environment: CARGO_DEB, SMOLOTCHI_CACHE, SOURCE_DATE_EPOCH.
 set -eu
@@ -72,12 +73,18 @@ say "building the keyring package"
 sh debian/keyring/build.sh "$keys/smolotchi-archive-keyring.pgp" "$keyring_version" "$work" "$keys/smolotchi.pub" >/dev/null
 keyring=$work/smolotchi-archive-keyring_${keyring_version}_all.deb
 # The current version comes last, so that it is what stays in target/release.
-for version in 0.1.0 0.3.0 "$current"; do
+for version in 0.1.0 0.3.0 0.4.0 "$current"; do
     say "building $version"
-    features=
-    [ "$version" != 0.3.0 ] || features=demo-crash
+    case $version in
+    0.3.0) features=demo-crash ;;
+    0.4.0) features=demo-irreversible ;;
+    *) features= ;;
+    esac
+    # The installer of the current version goes with all of them.
+    packages=smolotchi
+    [ "$version" != "$current" ] || packages="smolotchi smolotchi-install"
     # shellcheck disable=SC2086
-    sh debian/build.sh "$version" "$work/built/$version" $features >/dev/null
+    SMOLOTCHI_PACKAGES=$packages sh debian/build.sh "$version" "$work/built/$version" $features >/dev/null
     # Two builds at the same time share target/release: what is in the package must be what was asked for.
     dpkg-deb --fsys-tarfile "$work/built/$version/smolotchi_${version}_${arch}.deb" | tar -xO ./usr/bin/smolotchi >"$work/built/smolotchi"
     chmod 755 "$work/built/smolotchi"
@@ -87,7 +94,7 @@ for version in 0.1.0 0.3.0 "$current"; do
     fi
 done
 # The installer has its own version: what rolls back is not part of what is rolled back.
-for version in 0.1.0 0.2.0 0.3.0; do
+for version in 0.1.0 0.2.0 0.3.0 0.4.0; do
     debs=$work/releases/$version/debs
     mkdir -p "$debs"
     cp -p "$work/built/$version/smolotchi_${version}_${arch}.deb" "$work/built/$current/smolotchi-install_${current}_${arch}.deb" "$keyring" "$debs/"
@@ -104,7 +111,10 @@ publish stable 0.2.0
 publish edge 0.1.0
 publish edge 0.2.0
 publish edge 0.3.0
-for pair in oldstable:0.1.0 stable:0.2.0 edge:0.3.0; do
+publish beta 0.1.0
+publish beta 0.2.0
+publish beta 0.4.0
+for pair in oldstable:0.1.0 stable:0.2.0 edge:0.3.0 beta:0.4.0; do
     "$maker" bundle --tree "$work/repo" --channel "${pair%:*}" --arch "$arch" --trust "$work/keys" \
         --out "$work/bundles/smolotchi-${pair#*:}-$arch.bundle" >/dev/null
 done
@@ -113,7 +123,7 @@ sed "s/@ARCH@/$arch/g; s/@KEYRING@/smolotchi-archive-keyring_${keyring_version}_
 {
     echo "dist/demo/"
     (cd "$work" && find . -type f ! -name '.*' ! -name CONTENTS.txt ! -path './repo/dists/*' -printf '  %P\t%s bytes\n' | LC_ALL=C sort | expand -t 72)
-    echo "  repo/dists/ (the apt repository: suites oldstable, stable, edge)"
+    echo "  repo/dists/ (the apt repository: suites oldstable, stable, edge, beta)"
     cat "$work/.verified"
     echo "how to use it elsewhere: dist/demo/README.txt"
 } >"$work/CONTENTS.txt"

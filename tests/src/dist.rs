@@ -1,4 +1,5 @@
-//! What `make dist-demo` left in `dist/demo/`, and nodes that see it: 0.1.0 and 0.2.0 are good, the core of 0.3.0 crashes.
+//! What `make dist-demo` left in `dist/demo/`, and nodes that see it: 0.1.0 and 0.2.0 are good, the core of 0.3.0 crashes,
+//! 0.4.0 has a migration that can't be undone.
 //! Used by the scenario suites.
 
 use crate::story::CHANGE_DEADLINE;
@@ -33,6 +34,7 @@ pub fn channel(version: &str) -> &'static str {
     match version {
         "0.1.0" => "oldstable",
         "0.2.0" => "stable",
+        "0.4.0" => "beta",
         _ => "edge",
     }
 }

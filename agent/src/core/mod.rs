@@ -4,7 +4,7 @@
 //! and one event at start and at stop.
 
 mod api;
-#[cfg(feature = "demo-crash")]
+#[cfg(any(feature = "demo-crash", feature = "demo-irreversible"))]
 mod demo;
 mod health;
 pub(crate) mod heartbeat;

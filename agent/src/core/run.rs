@@ -91,6 +91,8 @@ async fn turn(paths: &Paths, listener: UnixListener, settings: config::Settings,
     log::notice(format!("core {VERSION} is ready, schema {schema}"));
     #[cfg(feature = "demo-crash")]
     tokio::spawn(super::demo::crash());
+    #[cfg(feature = "demo-irreversible")]
+    tokio::spawn(super::demo::crash_if_sick(core.clone()));
 
     let mut turns = tokio::time::interval(Pulse::<Store>::every(&notify));
     turns.set_missed_tick_behavior(MissedTickBehavior::Skip);
