@@ -10,13 +10,15 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use smolotchi_operator::{Code, Fault, Result};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::net::UnixStream;
 
 /// How long core may take to answer.
 const ANSWER_TIME: Duration = Duration::from_secs(10);
 /// How long core may take for work on many rows.
 const LONG_ANSWER_TIME: Duration = Duration::from_secs(110);
+/// Between two tries to find core.
+const AGAIN: Duration = Duration::from_millis(20);
 /// The largest answer that is read.
 const MAX_ANSWER: usize = 8 * 1024 * 1024;
 
@@ -24,17 +26,30 @@ const MAX_ANSWER: usize = 8 * 1024 * 1024;
 #[derive(Debug, Clone)]
 pub(crate) struct Client {
     socket: PathBuf,
+    /// How long a core that isn't there is waited for.
+    patience: Duration,
 }
 
 impl Client {
     /// Asks at this socket; nothing is connected yet.
     pub(crate) fn new(socket: impl Into<PathBuf>) -> Self {
-        Client { socket: socket.into() }
+        Client { socket: socket.into(), patience: Duration::ZERO }
     }
 
-    /// `GET path`.
+    /// As [`Client::new`], but a core that isn't there is waited for: it may be on its way from one version to the next.
+    pub(crate) fn patient(socket: impl Into<PathBuf>, patience: Duration) -> Self {
+        Client { socket: socket.into(), patience }
+    }
+
+    /// `GET path`. Asked again, as long as the patience lasts, when core is away or goes away before it answers.
     pub(crate) async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T> {
-        self.call(Method::GET, path, Bytes::new(), ANSWER_TIME).await
+        let began = Instant::now();
+        loop {
+            match self.call(Method::GET, path, Bytes::new(), ANSWER_TIME).await {
+                Err(fault) if fault.code == Code::CoreUnreachable && began.elapsed() < self.patience => tokio::time::sleep(AGAIN).await,
+                other => return other,
+            }
+        }
     }
 
     /// `POST path` with a JSON body. For calls that may take long.

@@ -16,8 +16,8 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-/// The most calls at once of one user; over TCP, of everybody together. More are hung up on: one user's idle connections
-/// must not keep another's out.
+/// The most calls at once of one user; over TCP, of everybody together. A user's further calls are hung up on: one user's
+/// idle connections must not keep another's out. Over TCP they wait in the kernel's queue.
 const MAX_CALLS: usize = 16;
 /// How long a caller may take to say what it wants.
 const HEADER_TIME: Duration = Duration::from_secs(10);
@@ -78,6 +78,12 @@ pub(crate) async fn serve(listener: Listener, router: Router, mut stop: watch::R
     let mut calls = JoinSet::new();
     loop {
         while calls.try_join_next().is_some() {}
+        if matches!(listener, Listener::Tcp(_)) && calls.len() >= MAX_CALLS {
+            tokio::select! {
+                _ = calls.join_next() => continue,
+                _ = stop.wait_for(|stop| *stop) => break,
+            }
+        }
         let accepted = tokio::select! {
             accepted = accept(&listener, &router, stop.clone()) => accepted,
             _ = stop.wait_for(|stop| *stop) => break,
@@ -170,6 +176,24 @@ mod tests {
         caller.read_to_string(&mut answer).await.unwrap();
         assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("hello"), "{answer:?}");
         served.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn who_comes_while_all_places_are_taken_waits() {
+        let (_served, _stop, first) = let_in().await;
+        let address = first.peer_addr().unwrap();
+        let mut idle = vec![first];
+        while idle.len() < MAX_CALLS {
+            idle.push(tokio::net::TcpStream::connect(address).await.unwrap());
+        }
+        let mut caller = tokio::net::TcpStream::connect(address).await.unwrap();
+        caller.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+        // Long enough to be hung up on, on a busy machine too.
+        tokio::time::sleep(SPEAK_TIME / 5).await;
+        drop(idle);
+        let mut answer = String::new();
+        caller.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer:?}");
     }
 
     #[tokio::test]

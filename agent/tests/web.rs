@@ -65,6 +65,23 @@ fn the_page_follows_core() {
 }
 
 #[test]
+fn a_page_asked_for_while_core_is_away_waits_for_it() {
+    let node = Node::new();
+    let web = Web::start(&node);
+    let before = node.core();
+    before.stop();
+    std::thread::scope(|scope| {
+        let core = scope.spawn(|| {
+            // Refused at once, the answer below would be here before core is.
+            std::thread::sleep(std::time::Duration::from_millis(300));
+            node.core()
+        });
+        assert_eq!(web.get("/api/status").0, 200);
+        core.join().unwrap().stop();
+    });
+}
+
+#[test]
 fn only_reading_requests_for_our_names_are_answered() {
     let node = Node::new();
     node.put("etc/smolotchi/config.d/50-local.toml", "[web]\nhosts = [\"node7.example\"]\n");

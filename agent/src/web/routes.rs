@@ -16,6 +16,11 @@ use serde_json::json;
 use smolotchi_operator::Fault;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
+
+/// How long a page waits for core: longer than an upgrade takes it away, and short enough for who looks at a page whose
+/// core is down. Shorter than a stop of web waits for answers under way.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// What the routes need; nothing in it changes.
 #[derive(Debug)]
@@ -27,8 +32,11 @@ pub(super) struct Site {
 
 /// The site.
 pub(super) fn router(paths: &Paths, settings: crate::config::WebSettings) -> Router {
-    let site =
-        Site { core: Client::new(paths.socket()), install_status: paths.install_status(), refresh_seconds: settings.refresh_seconds };
+    let site = Site {
+        core: Client::patient(paths.socket(), PATIENCE),
+        install_status: paths.install_status(),
+        refresh_seconds: settings.refresh_seconds,
+    };
     let hosts: Arc<[String]> = settings.hosts.into();
     Router::new()
         .route("/", get(home))
