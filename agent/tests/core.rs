@@ -216,6 +216,7 @@ fn the_socket_that_systemd_hands_in_is_used() {
         command.uid(node::SERVICE).gid(node::SERVICE);
     }
     let _activated = Service::start(command);
-    until("the socket", || path.exists().then_some(()));
+    // Bound is not yet listened at.
+    until("the socket", || std::os::unix::net::UnixStream::connect(&path).ok());
     assert_eq!(node.call("GET", "/v1/health", "").1["verdict"], "healthy");
 }
