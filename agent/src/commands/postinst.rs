@@ -1,4 +1,5 @@
-//! `smolotchi maint postinst`: what the package's postinst does before debhelper's snippets start or restart the units.
+//! `smolotchi maint postinst`: users, folders, the database's schema, and core running this version if it ran before. The
+//! script around it does the rest, and starts what is enabled and doesn't run.
 //!
 //! Idempotent, and answers every call of Debian Policy 6.5. Works in a chroot without systemd or /proc, where what can't be
 //! done is left to the first boot. Never opens the database as root, and prints nothing on standard output.
@@ -18,7 +19,8 @@ use std::process::Command;
 /// The user that core and prune run as, and that the database belongs to.
 const USER: &str = "smolotchi";
 /// Whoever may have the database open; the socket too, or the next caller starts core in the middle.
-const WRITERS: [&str; 2] = ["smolotchi-core.socket", "smolotchi-core.service"];
+const CORE: &str = "smolotchi-core.service";
+const SOCKET: &str = "smolotchi-core.socket";
 
 /// What the database needs, decided from what was found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,18 +57,37 @@ fn configure(paths: &Paths) -> Result<()> {
     };
     state_folder(&paths.state(), account)?;
     let booted = paths.systemd_runs().exists();
-    match need(paths, account, booted)? {
+    let need = need(paths, account, booted)?;
+    let ran = booted && core_runs();
+    match need {
         Need::Nothing => {}
         Need::Create => told(child(paths, account, &["maint", "migrate", "--create"])?),
         Need::Migrate => {
+            // Core is away from here on, so nothing stands between this and its next start that could stand elsewhere.
             if booted {
-                stop_writers();
+                succeed("systemctl", &["stop", SOCKET, CORE]);
             }
             core_is_down(paths)?;
-            told(child(paths, account, &["maint", "migrate"])?);
+            let migrated = child(paths, account, &["maint", "migrate"])?;
+            // No policy is asked: this only gives back what was taken a moment ago.
+            if ran {
+                succeed("systemctl", &["start", SOCKET, CORE]);
+            }
+            told(migrated);
         }
     }
+    // As the operator wants it: a policy-rc.d may say no.
+    if ran && need != Need::Migrate {
+        succeed("deb-systemd-invoke", &["restart", CORE]);
+    }
     Ok(())
+}
+
+/// Whether core runs, or is on its way to or from that. By what systemctl says, not its exit code: told to leave systemd alone
+/// (a chroot, `SYSTEMD_OFFLINE`), it says nothing, with success.
+fn core_runs() -> bool {
+    let state = Command::new("systemctl").args(["is-active", CORE]).output();
+    state.is_ok_and(|output| !matches!(text(&output.stdout).as_str(), "" | "inactive" | "failed" | "unknown"))
 }
 
 /// Lets systemd's tools make our users or folders now. At boot they do it again, so a failure here is no error: a chroot
@@ -115,14 +136,13 @@ fn need(paths: &Paths, account: Account, booted: bool) -> Result<Need> {
     }
 }
 
-/// Stops core while the schema changes. Debhelper's snippets start it again after this, as the operator's settings say.
-fn stop_writers() {
-    let stopped = Command::new("systemctl").arg("stop").args(WRITERS).output();
-    match stopped {
+/// Asks systemd for something. That it failed is told and no more: the migration looks for itself whether core is down, and
+/// the health gate whether it is up.
+fn succeed(program: &str, args: &[&str]) {
+    match Command::new(program).args(args).output() {
         Ok(output) if output.status.success() => {}
-        // The migration looks for itself whether core is down.
-        Ok(output) => log::warning(Code::ProgramFailed, format!("systemctl stop: {}", text(&output.stderr))),
-        Err(error) => log::warning(Code::ProgramMissing, format!("systemctl: {error}")),
+        Ok(output) => log::warning(Code::ProgramFailed, format!("{program} {}: {}", args.join(" "), text(&output.stderr))),
+        Err(error) => log::warning(Code::ProgramMissing, format!("{program}: {error}")),
     }
 }
 
