@@ -11,19 +11,33 @@ use std::path::{Path, PathBuf};
 /// Replaces `path` with `bytes` and `mode`, durably. On return the new content survives a power cut; before that the
 /// old content does.
 pub fn replace(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
+    rename(&stage(path, bytes, mode, true)?, path)
+}
+
+/// As [`replace`], but flushes nothing: readers see the old content or the new; after a power cut either, or on some file
+/// systems an empty file. Only for what is soon written again.
+pub fn replace_unsynced(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
+    let staged = stage(path, bytes, mode, false)?;
+    std::fs::rename(&staged, path).map_err(|error| Fault::io("could not rename a file into place", path, &error))
+}
+
+/// Writes the new content beside `path`; its name there.
+fn stage(path: &Path, bytes: &[u8], mode: u32, synced: bool) -> Result<PathBuf> {
     let staged = staging_name(path);
     let write = || -> std::io::Result<()> {
         let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(&staged)?;
         // The mode given to open is cut by the umask.
         file.set_permissions(Permissions::from_mode(mode))?;
         file.write_all(bytes)?;
-        file.sync_all()
+        if synced { file.sync_all() } else { Ok(()) }
     };
-    if let Err(error) = write() {
-        let _ = std::fs::remove_file(&staged);
-        return Err(Fault::io("could not write a file", path, &error));
+    match write() {
+        Ok(()) => Ok(staged),
+        Err(error) => {
+            let _ = std::fs::remove_file(&staged);
+            Err(Fault::io("could not write a file", path, &error))
+        }
     }
-    rename(&staged, path)
 }
 
 /// Renames within one file system and syncs the folder of the new name.

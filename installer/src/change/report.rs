@@ -308,7 +308,10 @@ pub fn publish(paths: &Paths, installed: Option<String>) {
         if let Some(report) = &mut status.last_change {
             report.evidence.clear();
         }
-        durable::replace(&paths.status(), output::json_line(&status).as_bytes(), 0o644)
+        let json = output::json_line(&status);
+        // While a change is open this is written again, also after a power cut: only the last word has to survive one.
+        let write = if status.open_change.is_some() { durable::replace_unsynced } else { durable::replace };
+        write(&paths.status(), json.as_bytes(), 0o644)
     });
     if let Err(fault) = result {
         smolotchi_operator::log::warning(fault.code, format!("the public status was not written: {}", fault.message));

@@ -11,6 +11,8 @@ use std::time::Duration;
 
 /// Between two looks at the journal.
 const LOOK: Duration = Duration::from_millis(200);
+/// Between two questions to systemd while the change goes on: each is a program to run on a small machine.
+const ASK_MS: u64 = 2_000;
 /// An executor that isn't there after this long isn't coming.
 const PATIENCE_MS: u64 = 10_000;
 
@@ -18,6 +20,7 @@ const PATIENCE_MS: u64 = 10_000;
 pub(super) fn follow(change: &Change, shown: &Progress, interrupted: &AtomicBool, began_ms: u64) -> Result<Report> {
     let mut seen = 0;
     let mut last_busy = began_ms;
+    let mut asked = began_ms;
     let mut tried_again = false;
     loop {
         let records = journal::read(&change.journal())?;
@@ -38,16 +41,19 @@ pub(super) fn follow(change: &Change, shown: &Progress, interrupted: &AtomicBool
                 .hint("see: smolotchi-install status"));
         }
         let now = clock::boottime_ms();
-        if systemd::executor_is_busy()? {
-            last_busy = now;
-        } else if now.saturating_sub(last_busy) > PATIENCE_MS / 2 && !tried_again {
-            // It may have been on its way out with the change before when ours was opened.
-            systemd::start_executor()?;
-            tried_again = true;
-        } else if now.saturating_sub(last_busy) > PATIENCE_MS {
-            return Err(Fault::new(Code::RollbackFailed, "the executor stopped before the change was closed")
-                .fact("change", change.id.as_str())
-                .hint(format!("see: journalctl -u {0}; carry on with: systemctl start {0}", systemd::EXECUTOR)));
+        if now.saturating_sub(asked) > ASK_MS {
+            asked = now;
+            if systemd::executor_is_busy()? {
+                last_busy = now;
+            } else if now.saturating_sub(last_busy) > PATIENCE_MS / 2 && !tried_again {
+                // It may have been on its way out with the change before when ours was opened.
+                systemd::start_executor()?;
+                tried_again = true;
+            } else if now.saturating_sub(last_busy) > PATIENCE_MS {
+                return Err(Fault::new(Code::RollbackFailed, "the executor stopped before the change was closed")
+                    .fact("change", change.id.as_str())
+                    .hint(format!("see: journalctl -u {0}; carry on with: systemctl start {0}", systemd::EXECUTOR)));
+            }
         }
         std::thread::sleep(LOOK);
     }
