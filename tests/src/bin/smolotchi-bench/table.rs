@@ -145,7 +145,7 @@ Printed by `make bench` (needs root and some ten minutes); `make bench PAGE=docs
 it is slow: times depend on the machine and on what else it does, so compare columns, not runs. Bytes, flushes, memory and failed requests hardly do.
 
 Two Debian machines (systemd-nspawn, each on its own ext4 disk) change between the same two releases, with a migration in between; one has the guard, from the other its
-program was taken away. Debian's own package lists are there, because apt's caches are made of them.
+program was taken away. Debian's own package lists are there, because apt's caches are made of them. Each machine went there and back once before, uncounted.
 
 - **core down**: the longest time between two answers of core's API, asked every millisecond.
 - **failed requests**: web is asked on its own connection every millisecond, before, while and after; refused, reset, cut off or timed out counts. A 503 is an
