@@ -34,7 +34,7 @@ test-fast: prepare ## unit and integration tests, repository rules; no machines
 
 test-lab: prepare dist-demo ## scenarios on real Debian machines, a seeded sample of the long ones
 	$(CARGO) test -p smolotchi-lab --test lab --test first_light --test healing --test ansible --locked -- --nocapture --test-threads=2
-	$(CARGO) test -p smolotchi-lab --test ways --locked -- --nocapture --test-threads=2
+	$(CARGO) test -p smolotchi-lab --test ways --test scripts --locked -- --nocapture --test-threads=2
 
 test: test-fast test-lab ## everything
 
@@ -42,5 +42,5 @@ figures: ## draw the documentation's pictures from what the code wrote (needs gr
 	dot -Tsvg docs/concepts/upgrades.dot -o docs/concepts/upgrades.svg
 
 test-full: ## everything, with the long suites whole (SEED and CUTS choose)
-	CUTS=$${CUTS:-50} $(MAKE) test
+	CUTS=$${CUTS:-50} WHOLE=1 $(MAKE) test
 

@@ -33,6 +33,7 @@ mod link;
 mod node;
 mod program;
 mod protocol;
+pub mod rebuilt;
 mod release;
 mod serve;
 mod snapshot;
