@@ -13,7 +13,7 @@ help: ## this list
 prepare: ## install what building and testing need (Debian packages, cargo-deb)
 	@tests/prepare.sh
 
-dist-demo: prepare ## dist/demo/: three releases, one signed tree, bundles, keys; plain files to take elsewhere
+dist-demo: prepare ## dist/demo/: four releases, one signed tree, bundles, keys; plain files to take elsewhere
 	@tests/demo/dist-demo.sh
 
 demo: dist-demo ## the whole story on real Debian machines
@@ -34,13 +34,17 @@ test-fast: prepare ## unit and integration tests, repository rules; no machines
 
 test-lab: prepare dist-demo ## scenarios on real Debian machines, a seeded sample of the long ones
 	$(CARGO) test -p smolotchi-lab --test lab --test first_light --test healing --test ansible --locked -- --nocapture --test-threads=2
-	$(CARGO) test -p smolotchi-lab --test ways --test scripts --locked -- --nocapture --test-threads=2
+	$(CARGO) test -p smolotchi-lab --test ways --test data --test scripts --locked -- --nocapture --test-threads=2
 
 test: test-fast test-lab ## everything
 
 figures: ## draw the documentation's pictures from what the code wrote (needs graphviz)
 	dot -Tsvg docs/concepts/upgrades.dot -o docs/concepts/upgrades.svg
 
-test-full: ## everything, with the long suites whole (SEED and CUTS choose)
-	CUTS=$${CUTS:-50} WHOLE=1 $(MAKE) test
+# For millions of rows.
+OPTIMISED = $(foreach package,libsqlite3-sys rusqlite smolotchi-store,--config profile.dev.package.$(package).opt-level=2)
 
+test-full: ## everything, with the long suites whole (SEED, CUTS, ROWS and KILLS choose)
+	CUTS=$${CUTS:-50} WHOLE=1 $(MAKE) test
+	ROWS=$${ROWS:-1000000} $(CARGO) test $(OPTIMISED) -p smolotchi-store --locked --lib --test walks -- --nocapture --test-threads=1 migrations identity steps
+	KILLS=$${KILLS:-1000} $(CARGO) test $(OPTIMISED) -p smolotchi-store --locked --test kills -- --nocapture

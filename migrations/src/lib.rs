@@ -18,6 +18,8 @@ mod rehearse;
 mod rules;
 mod snapshot;
 mod store;
+#[cfg(test)]
+mod walks;
 
 pub use check::{CheckReport, check};
 pub use error::{Result, StoreError};

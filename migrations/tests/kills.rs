@@ -5,7 +5,7 @@
 
 mod common;
 
-use common::{Dice, database, dump, fill};
+use common::{Dice, database, dump, fill, number};
 use rusqlite::Connection;
 use smolotchi_store::migrate::{Direction, inspect, run_as};
 use smolotchi_store::{Store, check, restore, schema_own, snapshot};
@@ -13,10 +13,6 @@ use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
-
-fn number(name: &str, default: u64) -> u64 {
-    std::env::var(name).ok().map_or(default, |text| text.parse().unwrap())
-}
 
 /// What the child does, by the first word of JOB; the others are its paths.
 #[test]

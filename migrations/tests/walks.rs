@@ -1,16 +1,17 @@
-//! Every path of up to four steps over the real ladder, with rows written and pruned at every stage. ROWS and SEED of the
+//! Every path of up to four versions over the real ladder, with rows written and pruned at every stage. ROWS and SEED of the
 //! environment choose how many rows there are (20,000) and which.
 
 #![allow(clippy::unwrap_used, reason = "a test that can't be set up fails")]
 
 mod common;
 
-use common::{Dice, database, fill};
+use common::{Dice, database, fill, number};
 use rusqlite::Connection;
 use smolotchi_store::migrate::{Direction, inspect, run_as};
 use smolotchi_store::{RetentionPolicy, Store, schema_own};
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::rc::Rc;
 
 /// What is known of an event; a severity that was once seen is the event's for good.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,7 +25,7 @@ struct Known {
 /// What must be in the database, learned from what was written and seen.
 #[derive(Debug, Clone, Default)]
 struct Model {
-    events: BTreeMap<i64, Known>,
+    events: BTreeMap<i64, Rc<Known>>,
     first_ids: BTreeMap<String, i64>,
 }
 
@@ -42,19 +43,19 @@ impl Model {
             let id: i64 = row.get(0).unwrap();
             let found =
                 Known { at_ms: row.get(1).unwrap(), topic: row.get(2).unwrap(), body: row.get(3).unwrap(), severity: row.get(4).unwrap() };
-            match left.remove(&id) {
-                Some(mut known) => {
-                    if schema >= 2 && known.severity.is_none() {
-                        known.severity = found.severity;
-                    }
-                    let shown = Known { severity: known.severity.filter(|_| schema >= 2), ..known.clone() };
-                    assert_eq!(found, shown, "{story}: event {id}");
-                    self.events.insert(id, known);
-                }
-                None => {
-                    assert!(id > since, "{story}: event {id} came from nowhere");
-                    self.events.insert(id, found);
-                }
+            let Some(mut known) = left.remove(&id) else {
+                assert!(id > since, "{story}: event {id} came from nowhere");
+                self.events.insert(id, Rc::new(found));
+                continue;
+            };
+            if schema >= 2 && known.severity.is_none() {
+                Rc::make_mut(&mut known).severity = found.severity;
+                self.events.insert(id, known.clone());
+            }
+            if schema >= 2 {
+                assert_eq!(found, *known, "{story}: event {id}");
+            } else {
+                assert_eq!(found, Known { severity: None, ..(*known).clone() }, "{story}: event {id}");
             }
         }
         assert!(left.is_empty(), "{story}: {} events are lost, such as {:?}", left.len(), left.first_key_value());
@@ -83,31 +84,30 @@ fn live(own: u32, path: &Path, dice: &mut Dice, model: &mut Model) -> i64 {
     newest
 }
 
-/// Takes every way on from here.
-fn walk(at: u32, path: &Path, model: &Model, steps: u32, story: &str, walked: &mut u32) {
-    for to in [at.wrapping_sub(1), at + 1].into_iter().filter(|to| (1..=schema_own()).contains(to)) {
+/// Takes every way on from here that is no longer than `reach` migrations.
+fn walk(at: u32, path: &Path, model: &Model, steps: u32, reach: u32, story: &str, walked: &mut u32) {
+    for to in (1..=schema_own()).filter(|to| (1..=reach).contains(&to.abs_diff(at))) {
         let story = format!("{story}-{to}");
         let next = path.with_file_name(format!("{steps}.db"));
         std::fs::copy(path, &next).unwrap();
         let mut model = model.clone();
         let went = run_as(to, &next, Direction::ToOwn, false).unwrap();
-        assert_eq!((went.from, went.to, went.steps.len()), (at, to, 1), "{story}");
+        assert_eq!((went.from, went.to, went.steps.len() as u32), (at, to, to.abs_diff(at)), "{story}");
         *walked += 1;
         let mut dice = Dice(u64::from(*walked));
         let newest = live(to, &next, &mut dice, &mut model);
         model.look(&next, newest, &story);
         assert_eq!(inspect(&next).unwrap().current, to);
         if steps > 1 {
-            walk(to, &next, &model, steps - 1, &story, walked);
+            walk(to, &next, &model, steps - 1, reach, &story, walked);
         }
         std::fs::remove_file(&next).unwrap();
     }
 }
 
-#[test]
-fn every_path_of_four_steps_keeps_every_row() {
-    let number = |name, default| std::env::var(name).ok().map_or(default, |text| text.parse::<u64>().unwrap());
-    let (rows, seed) = (number("ROWS", 20_000), number("SEED", 41));
+/// Walks from every schema; returns how many steps were taken.
+fn walk_all(rows: u64, reach: u32) -> u32 {
+    let seed = number("SEED", 41);
     println!("{rows} rows, SEED={seed}");
     let mut walked = 0;
     for start in 1..=schema_own() {
@@ -117,10 +117,21 @@ fn every_path_of_four_steps_keeps_every_row() {
         drop(store);
         let mut model = Model::default();
         model.look(&path, 0, &start.to_string());
-        walk(start, &path, &model, 4, &start.to_string(), &mut walked);
+        walk(start, &path, &model, 4, reach, &format!("SEED={seed}: {start}"), &mut walked);
     }
     println!("{walked} steps were taken");
-    assert_eq!(walked, [0, 0, 8, 30][schema_own() as usize]);
+    walked
+}
+
+#[test]
+fn every_path_of_four_versions_keeps_every_row() {
+    assert_eq!(walk_all(200, schema_own()), [0, 0, 8, 90][schema_own() as usize]);
+}
+
+/// One migration at a time, over many rows.
+#[test]
+fn every_path_of_four_steps_keeps_every_row() {
+    assert_eq!(walk_all(number("ROWS", 20_000), 1), [0, 0, 8, 30][schema_own() as usize]);
 }
 
 #[test]
