@@ -11,7 +11,7 @@ Examples:
   smolotchi-install upgrade --from /media/usb        upgrade, watch, and go back if the new version isn't healthy
   smolotchi-install upgrade --from https://example.org/smolotchi --channel stable
   smolotchi-install rollback                         back to the version before, offline, keeping all rows
-  smolotchi-install pause --for 7d --reason holidays  no new version for a week, by whatever way
+  smolotchi-install pause --for 7d --reason fair  no new version for a week, by apt or from here
   smolotchi-install status                           what runs, what happened last, what it can go back to
 
 Exit codes:

@@ -92,8 +92,11 @@ fn is_awaited(open: &change::Change, from: &str, to: &str) -> Result<bool> {
 
 fn open(paths: &Paths, settings: &Settings, trigger: Trigger, from: &str, to: &str, debs: &[PathBuf]) -> Result<()> {
     if let Some(open) = change::open(paths)? {
-        // unattended-upgrades calls the hooks twice for one transaction.
-        if is_awaited(&open, from, to)? {
+        // unattended-upgrades calls the hooks twice for one transaction, with the very files that we keep already.
+        let kept = |path: &PathBuf| {
+            smolotchi_release::sha256_file(path).is_ok_and(|(sha256, _)| open.plan.debs.iter().any(|deb| deb.sha256 == sha256))
+        };
+        if is_awaited(&open, from, to)? && debs.iter().all(kept) {
             return Ok(());
         }
         return Err(Fault::new(Code::ChangeOpen, "a change is being carried out; this upgrade has to wait").fact("change", open.id));
@@ -123,6 +126,7 @@ fn open_change(paths: &Paths, settings: &Settings, trigger: Trigger, from: &str,
         log::notice("nobody would carry a change on here: no way back is kept");
         return Ok(());
     }
+    plan::writable(&inventory)?;
     let draft = Draft::new(paths)?;
     let kept = debs.iter().map(|path| keep(path, &draft)).collect::<Result<Vec<_>>>()?;
     let agent = kept.iter().find(|kept| kept.planned.package == "smolotchi");

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 /// Looks at everything that a plan depends on, but for the rehearsal and the state of the database, which take their time.
 /// Changes nothing; as root it writes and removes a small file, to see whether that can be done.
 pub fn gather(paths: &Paths, settings: &Settings) -> Result<Inventory> {
+    let began = clock::boottime_ms();
     let memory = Memory::load(paths)?;
     let reasons = |blocks: std::collections::BTreeMap<String, crate::change::memory::Block>| {
         blocks.into_iter().map(|(version, block)| (version, block.reason)).collect()
@@ -19,8 +20,10 @@ pub fn gather(paths: &Paths, settings: &Settings) -> Result<Inventory> {
     let release = release(paths);
     let (disk_free, inodes_free) = room(paths)?;
     let now = clock::wall_time();
-    Ok(Inventory {
+    let inventory = Inventory {
         architecture: dpkg::architecture()?,
+        cpu: cpu(paths),
+        pace_ms: 0,
         packages: dpkg::packages()?,
         libc: libc(),
         down: release.as_ref().map(|release| down(&release.health.units)).unwrap_or_default(),
@@ -42,7 +45,8 @@ pub fn gather(paths: &Paths, settings: &Settings) -> Result<Inventory> {
         paused: memory.paused.map(|pause| pause.sentence()),
         closed: settings.window.closed(now, clock::local(now)),
         open_change: change::open(paths)?.map(|change| change.id),
-    })
+    };
+    Ok(Inventory { pace_ms: clock::boottime_ms() - began, ..inventory })
 }
 
 fn down(units: &[String]) -> Vec<String> {
@@ -65,16 +69,28 @@ pub fn database_damage(paths: &Paths) -> Option<String> {
     (output.status.code() == Some(50)).then(|| problems.map_or_else(|| run::tail(&run::said(&output), 3), str::to_owned))
 }
 
-/// Bytes and inodes that root may still use where both the slots and the binaries live, whichever has less.
+/// Bytes and inodes that may still be used where slots, database and binaries live, whichever has least.
 pub(super) fn room(paths: &Paths) -> Result<(u64, Option<u64>)> {
-    let free = |path: &Path| {
-        rustix::fs::statvfs(path)
-            // Some file systems don't count inodes and say 0 of 0.
-            .map(|stat| (stat.f_bavail * stat.f_frsize, (stat.f_files > 0).then_some(stat.f_favail)))
-            .map_err(|error| Fault::io("could not ask for free disk space", path, &error.into()))
-    };
-    let (state, programs) = (free(&paths.root().join("var/lib"))?, free(&paths.root().join("usr"))?);
-    Ok((state.0.min(programs.0), [state.1, programs.1].into_iter().flatten().min()))
+    let (state, database) = (paths.state(), paths.database());
+    let own = [state.as_path(), database.parent().unwrap_or(&database)].into_iter().filter(|folder| folder.is_dir());
+    let (mut bytes, mut inodes) = (u64::MAX, None);
+    for folder in own.map(Path::to_owned).chain([paths.root().join("var/lib"), paths.root().join("usr")]) {
+        let stat = rustix::fs::statvfs(&folder).map_err(|error| Fault::io("could not ask for free disk space", &folder, &error.into()))?;
+        bytes = bytes.min(stat.f_bavail * stat.f_frsize);
+        // Some file systems don't count inodes and say 0 of 0.
+        if stat.f_files > 0 {
+            inodes = Some(inodes.map_or(stat.f_favail, |least: u64| least.min(stat.f_favail)));
+        }
+    }
+    Ok((bytes, inodes))
+}
+
+/// The features of the first processor: `Features` on ARM, `flags` on x86.
+fn cpu(paths: &Paths) -> Vec<String> {
+    let text = std::fs::read_to_string(paths.root().join("proc/cpuinfo")).unwrap_or_default();
+    let fields = text.lines().filter_map(|line| line.split_once(':'));
+    let features = fields.filter(|(name, _)| matches!(name.trim(), "Features" | "flags")).map(|(_, words)| words).next();
+    features.unwrap_or_default().split_whitespace().map(str::to_owned).collect()
 }
 
 fn memory_free(paths: &Paths) -> u64 {
@@ -177,6 +193,9 @@ mod tests {
         write("etc/dpkg/dpkg.cfg.d/old", " --force-unsafe-io\n");
         let found = unsafe_io(root.path());
         assert!(found.len() == 2 && found.iter().all(|file| file.contains("dpkg.cfg.d")), "{found:?}");
+        assert!(cpu(&paths).is_empty());
+        write("proc/cpuinfo", "processor\t: 0\nFeatures\t: half thumb vfp \nCPU architecture: 7\n\nprocessor\t: 1\nFeatures\t: x\n");
+        assert_eq!(cpu(&paths), ["half", "thumb", "vfp"]);
         write("proc/meminfo", "MemTotal:  500000 kB\nMemAvailable:     1024 kB\n");
         assert_eq!(memory_free(&paths), 1 << 20);
     }

@@ -95,6 +95,10 @@ pub struct Inventory {
     pub architecture: String,
     /// Our packages that dpkg knows.
     pub packages: Vec<Package>,
+    /// The features of its processor, as the kernel names them; empty: it doesn't tell.
+    pub cpu: Vec<String>,
+    /// Milliseconds that looking at this machine took: how quickly it starts small programs at present, load included.
+    pub pace_ms: u64,
     /// The version of the installed C library, if it is GNU's.
     pub libc: Option<String>,
     /// The schema that the installed release migrates to; none: not installed, or older than release.toml.

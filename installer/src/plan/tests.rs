@@ -6,6 +6,8 @@ use crate::inventory::Package;
 fn inventory(installed: Option<(&str, &str)>) -> Inventory {
     Inventory {
         architecture: "arm64".into(),
+        cpu: vec!["fp".into(), "asimd".into()],
+        pace_ms: 60,
         packages: installed
             .map(|(version, state)| Package { name: "smolotchi".into(), version: version.into(), state: state.into() })
             .into_iter()
@@ -194,10 +196,10 @@ fn a_plan_says_what_it_costs() {
     // The package, the records, the slot (8 MiB of files and the database), dpkg's new files, the migration.
     assert_eq!(seen.facts.disk_peak, (3 + 2 + (8 + 1) + 8 + (3 + 2)) << 20);
     assert_eq!(seen.disk_needed, seen.facts.disk_peak + (16 << 20));
-    assert_eq!(seen.facts.downtime_ms, Some(700 + 1_500 + 300));
+    assert_eq!(seen.facts.downtime_ms, Some(1_000 + 3 * (700 + 60 + 300)));
     assert!(seen.facts.worst_case.starts_with("0 rows") && seen.facts.worst_case.contains("1000 rows"), "{}", seen.facts.worst_case);
     let table = seen.table();
-    for words in ["up 0002 severity: 1000 rows, can be undone", "about 2500 ms", "there and back", "force-unsafe-io"] {
+    for words in ["up 0002 severity: 1000 rows, can be undone", "4180 ms at most", "there and back", "force-unsafe-io"] {
         assert!(table.contains(words), "{words}: {table}");
     }
     // An older installer's plan is still read.
@@ -207,9 +209,40 @@ fn a_plan_says_what_it_costs() {
 
     machine.rehearsal = None;
     machine.schema = Some(3);
-    assert_eq!(make(&machine).facts.downtime_ms, Some(700), "the schema stays");
+    assert_eq!(make(&machine).facts.downtime_ms, Some(1_000 + 3 * (700 + 60)), "the schema stays");
     machine.database_bytes = None;
     assert!(make(&machine).facts.worst_case.starts_with("0 rows"));
+}
+
+#[test]
+fn a_processor_that_is_too_old_is_refused_by_every_way_in() {
+    let zero_w = "half thumb fastmult vfp edsp java tls";
+    let upgrade = ask(Kind::Upgrade);
+    let apt = Request::plain(Kind::Upgrade, Trigger::Apt);
+    for (architecture, features, request, refused) in [
+        ("armhf", zero_w, upgrade, true),
+        ("armhf", zero_w, apt, true),
+        ("armhf", zero_w, ask(Kind::Rollback), false),
+        ("armhf", "half thumb fastmult vfp edsp neon vfpv3 tls vfpv4 idiva idivt vfpd32 lpae evtstrm", upgrade, false),
+        ("armhf", "half thumb fastmult vfp edsp vfpv3 vfpv3d16", upgrade, false),
+        ("armhf", "fp asimd evtstrm crc32 cpuid", upgrade, false),
+        ("armhf", "", upgrade, false),
+        ("arm64", "fp asimd evtstrm crc32 cpuid", upgrade, false),
+        ("amd64", "fpu vme sse sse2", upgrade, false),
+    ] {
+        let mut machine = inventory(Some(("0.2.0", "ii ")));
+        machine.architecture = architecture.into();
+        machine.cpu = features.split_whitespace().map(str::to_owned).collect();
+        let to = if request.kind == Kind::Rollback { "0.1.0" } else { "0.2.1" };
+        match plan(&Settings::default(), &machine, &release(to), request) {
+            Err(fault) => {
+                assert!(refused, "{architecture} {features}: {fault}");
+                let facts = ["check", "needed", "found"].map(|name| fault.details[name].as_str().unwrap_or_default().to_owned());
+                assert_eq!(facts, ["CPU", "ARMv7 with VFPv3", zero_w]);
+            }
+            Ok(_) => assert!(!refused, "{architecture} {features} {request:?}"),
+        }
+    }
 }
 
 #[test]
