@@ -300,7 +300,7 @@ EOF",
         what: "a package that dpkg has half installed",
         make: "dpkg --unpack /opt/other/lab-other_1_all.deb",
         // What the hint says.
-        mend: "dpkg --configure -a && apt-get -f install -y && dpkg --purge lab-other",
+        mend: "smolotchi-install heal && dpkg-query -W -f '${Status}' lab-other | grep -qx 'install ok installed' && dpkg --purge lab-other",
         check: "dpkg",
         numbers: None,
         guard: false,
@@ -336,7 +336,7 @@ fn each_refusal_tells_what_is_wrong_and_nothing_is_touched() {
             assert_untouched_but(node, &before, wrong.what, restarted);
         } else if wrong.check == "dpkg" {
             let hint = told["hint"].as_str().unwrap();
-            assert!(hint.contains("dpkg --configure -a") && hint.contains("apt-get -f install"), "it offers no way out: {hint}");
+            assert!(hint.contains("smolotchi-install heal"), "it offers no way out: {hint}");
         }
         node.sh_ok(wrong.mend).unwrap();
     }
@@ -534,4 +534,41 @@ fn what_happens_keeps_within_what_was_planned() {
     hold_against(node, &planned, "exec smolotchi-install rollback", "0.1.0");
     assert_well(node, "0.1.0");
     assert_eq!(query("SELECT count(*) FROM events WHERE topic GLOB 'lab.*'"), 3_100);
+}
+
+#[test]
+fn what_cant_be_undone_needs_the_operators_word() {
+    let lab = installed(Disk::default(), Vec::new());
+    let node = lab.node(1);
+    let url = lab.serve(&dist::folder().unwrap().join("repo"), 0).unwrap();
+    node.add_apt_source(&dist::keyring().unwrap(), &url, dist::channel("0.4.0")).unwrap();
+    let ours = format!("smolotchi-install upgrade --from {} --channel {} --format json", dist::TREE, dist::channel("0.4.0"));
+    for (way, script, exit) in [
+        ("smolotchi-install", ours.clone(), 20),
+        ("apt-get install", "apt-get install -y smolotchi".to_owned(), 100),
+        ("dpkg -i", format!("dpkg -i {}", dist::agent_deb("0.4.0")), 1),
+    ] {
+        let before = picture(node);
+        let output = node.sh(&script).unwrap();
+        assert_eq!(output.status, exit, "{way}: {output:?}");
+        // Which migration, what it costs, and where the word is given.
+        for fact in ["change.irreversible", "irreversible (", "snapshot from before", "accept_irreversible = "] {
+            assert!(output.stderr.contains(fact), "{way}: {fact:?} is not told: {}", output.stderr);
+        }
+        assert_untouched_but(node, &before, way, if way == "dpkg -i" { restarted } else { |_| false });
+    }
+
+    let output = node.sh(&format!("{ours} --accept-irreversible --dry-run")).unwrap();
+    let facts = &result(&output)["plan"]["facts"];
+    let kinds: Vec<_> = facts["migrations"].as_array().unwrap().iter().map(|step| step["reversible"].as_bool().unwrap()).collect();
+    assert_eq!((output.status, facts["rehearsed"].as_str(), &kinds[..]), (0, Some("impossible"), &[true, true, false][..]), "{output:?}");
+    assert!(facts["worst_case"].as_str().unwrap().contains("the only way back is the snapshot"), "{facts}");
+
+    // The word for those who can't say it on a command line.
+    node.write("/etc/smolotchi-install/config.d/30-word.toml", b"[migrations]\naccept_irreversible = [\"0.4.0\"]\n").unwrap();
+    node.run_ok(&["apt-get", "install", "-y", "smolotchi"]).unwrap();
+    let status = node.wait_idle().unwrap();
+    assert_eq!(status["last_change"]["verdict"], "committed", "{status}");
+    assert_well(node, "0.4.0");
+    assert_eq!(node.count_events("kept").unwrap(), (100, 100));
 }
