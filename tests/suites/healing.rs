@@ -10,6 +10,8 @@ use smolotchi_lab::{Disk, Lab, Node, Release, dist};
 
 const HEALER: &str = "smolotchi-install-heal.service";
 const STATE: &str = "/var/lib/smolotchi-install";
+/// What postinst asks of deb-systemd-invoke once the database is migrated.
+const MIGRATED: &str = "start smolotchi-core.socket";
 
 fn lab(release: Release, disk: Disk) -> Lab {
     dist::lab(release, disk, Vec::new()).unwrap()
@@ -96,7 +98,7 @@ fn a_cut_inside_dpkg(start: &str, unpacking: &str) {
         // In the middle of unpacking the agent.
         ("/usr/bin/dpkg-deb", "--fsys-tarfile", unpacking),
         // In its postinst, the migration done: forward, always.
-        ("/usr/bin/deb-systemd-helper", "smolotchi-", "0.2.0"),
+        ("/usr/bin/deb-systemd-invoke", MIGRATED, "0.2.0"),
     ] {
         println!("{start}: the power goes in {program}");
         set_trap(node, program, argument);
@@ -364,11 +366,11 @@ fn the_last_resort_is_the_snapshot() {
     let node = lab.node(1);
     install(node);
     node.append_events("before", 120).unwrap();
-    set_trap(node, "/usr/bin/deb-systemd-helper", "smolotchi-");
+    set_trap(node, "/usr/bin/deb-systemd-invoke", MIGRATED);
     let upgrade = "smolotchi-install upgrade --from /srv/demo/repo --channel edge --format json >/var/log/start.log 2>&1; echo $? >/var/log/start.exit";
     node.sh_ok(&format!("({upgrade}) &")).unwrap();
     wait_trapped(node);
-    // Migrated, and core is down: seven rows more, and an undo that can't work.
+    // Migrated: seven rows more, and an undo that can't work.
     let sql = "UPDATE schema_version SET down_sql = 'SELECT nonsense';
         INSERT INTO events (at_ms, topic, body) SELECT at_ms + 1, topic, '\"after ' || id || '\"' FROM events ORDER BY id LIMIT 7;";
     let spoil = ["runuser", "-u", "smolotchi", "--", "sqlite3", "-batch", "-bail", "/var/lib/smolotchi/smolotchi.db", sql];
