@@ -19,6 +19,8 @@ use smolotchi_operator::{Exit, Fault, Result, Table, log};
 /// What is started once packages were mended, if it is enabled; systemd knew nothing of it when it planned the boot.
 const UNITS: [&str; 5] =
     ["smolotchi-core.socket", "smolotchi-web.socket", "smolotchi-prune.timer", "smolotchi-core.service", systemd::EXECUTOR];
+/// Those of them that come and go with the agent.
+const AGENTS: [&str; 4] = ["smolotchi-core.socket", "smolotchi-web.socket", "smolotchi-prune.timer", "smolotchi-core.service"];
 
 /// What was mended, and what could not be.
 #[derive(Debug, Default, Serialize)]
@@ -91,6 +93,11 @@ pub fn heal(paths: &Paths, settings: &Settings, booting: bool) -> Result<Healed>
     }
     drop(executor);
     if packages_changed && systemd::is_running() {
+        // A removal was finished: the boot planned to start what is no longer there. Before the reload, because systemd
+        // stops nothing that it has no file of.
+        if dpkg::agent().is_ok_and(|agent| agent.is_none()) {
+            systemd::call_off(&AGENTS);
+        }
         healed.step(|_| systemd::reload());
         systemd::queue_enabled(&UNITS);
     }

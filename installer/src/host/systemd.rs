@@ -105,6 +105,13 @@ pub fn stop(units: &[&str]) {
     let _ = run::output(&mut run::command("systemctl", &[&["stop"], units].concat()));
 }
 
+/// Takes back that units are to be started, without waiting for it. That one isn't loaded is fine.
+pub fn call_off(units: &[&str]) {
+    for unit in units {
+        let _ = run::output(&mut run::command("systemctl", &["stop", "--no-block", unit]));
+    }
+}
+
 /// Makes systemd read the unit files anew.
 pub fn reload() -> Result<()> {
     run::succeed(&mut run::command("systemctl", &["daemon-reload"])).map(drop)
