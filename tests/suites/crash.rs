@@ -1,19 +1,23 @@
 //! The crash matrix: at every call that changes the disk, of every way to change the version, the machine dies or the disk
-//! fails; after the next boot it runs the old version or the new one, whole and healthy, with every acknowledged row.
-//! Needs root and `make dist-demo`.
+//! fails, and at every flush of the disk the power goes; after the next boot it runs the old version or the new one, whole
+//! and healthy, with every acknowledged row. Needs root and `make dist-demo`.
 //!
-//! By default a sample, chosen by SEED. `CRASH=full` tries every point: it takes hours, keeps what it did in
-//! /var/cache/smolotchi-lab/crash and goes on there when started again. SHARD=2/4 takes every fourth point from the second
-//! on; SCENARIOS=apt,purge and FAULTS=kill,eio take some; POINTS=20 takes so many of each scenario and fault.
+//! By default a sample, chosen by SEED. `CRASH=full` tries every point: it takes days, keeps what it did in
+//! /var/cache/smolotchi-lab/crash and goes on there when started again, also with what ended badly. SHARD=2/4 takes every
+//! fourth point from the second on (one shard at a time on one machine); SCENARIOS=apt,purge and FAULTS=kill,eio take some;
+//! POINTS=20 takes so many of a sample. Faults: kill, enospc (one call), full (from a call on), eio, pair (a kill, and one
+//! more while that heals); and of what was not synced: dropped, reordered, torn.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 use smolotchi_lab::crash::conductor::{Heard, Score};
+use smolotchi_lab::crash::disk::{Loss, Recorder};
 use smolotchi_lab::crash::judge::{self, Outcome};
+use smolotchi_lab::crash::power;
 use smolotchi_lab::crash::record::{Known, Record, Tried};
 use smolotchi_lab::crash::scenario::{DEMO, LAB, Rig, SCENARIOS, Scenario};
 use smolotchi_lab::crash::tracer::Event;
-use smolotchi_lab::{Bind, Lab, Options};
+use smolotchi_lab::{Bind, Disk, Lab, Options};
 use smolotchi_operator::Result;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -57,6 +61,10 @@ impl Choice {
         self.faults.is_empty() || self.faults.iter().any(|name| name == fault)
     }
 
+    fn takes(&self, scenario: &Scenario) -> bool {
+        self.scenarios.is_empty() || self.scenarios.iter().any(|name| name == scenario.name)
+    }
+
     /// Before how many of the calls the disk's state is taken: each time costs a tenth of a second.
     fn capture(&self, scenario: &str) -> Score {
         let one_in = match (self.full, self.points) {
@@ -81,7 +89,7 @@ impl Choice {
     }
 }
 
-/// How many of a sample: of the kills for each scenario, of the others altogether.
+/// How many of each fault a sample takes: of the kills for each scenario, of the others altogether.
 const SAMPLE: [(&str, usize); 5] = [("kill", 2), ("enospc", 1), ("full", 1), ("eio", 1), ("pair", 1)];
 
 /// Fisher and Yates, with a small generator: the same seed, the same order, everywhere.
@@ -204,10 +212,7 @@ fn every_cut_and_every_failing_write_ends_in_the_old_version_or_the_new_one() {
     let rigs: Vec<Rig> = (1..=NODES).map(|node| Rig::new(&lab, node, control.path(), &folder, &making)).collect();
 
     // First every way is run once, whole, with the disk's state taken before each call.
-    let scenarios: Vec<&'static Scenario> = SCENARIOS
-        .iter()
-        .filter(|scenario| choice.scenarios.is_empty() || choice.scenarios.iter().any(|name| name == scenario.name))
-        .collect();
+    let scenarios: Vec<&'static Scenario> = SCENARIOS.iter().filter(|scenario| choice.takes(scenario)).collect();
     let traces = Mutex::new(BTreeMap::new());
     in_parallel(&rigs, scenarios.clone(), |rig, scenario| {
         let heard = trace(rig, scenario, &choice, &folder)?;
@@ -234,15 +239,57 @@ fn every_cut_and_every_failing_write_ends_in_the_old_version_or_the_new_one() {
     println!("{} points to try", jobs.len());
     in_parallel(&rigs, jobs, |rig, job| tried(rig, &job, &choice, &record));
 
-    println!("{}", record.table(&known));
+    conclude(&record, &known);
+}
+
+/// Prints the table and fails if any end was bad.
+fn conclude(record: &Record, known: &BTreeMap<(String, String), Known>) {
+    println!("{}", record.table(known));
     let bad: Vec<Tried> = record.all().into_iter().filter(|one| !one.outcome.problems.is_empty()).collect();
-    for one in &bad {
-        println!(
-            "\nBAD {} {} at {} ({}): {:#?}\n{}",
-            one.scenario, one.fault, one.event, one.point, one.outcome.problems, one.outcome.evidence
-        );
+    for Tried { scenario, fault, point, event, outcome } in &bad {
+        println!("\nBAD {scenario} {fault} at {event} ({point}): {:#?}\n{}", outcome.problems, outcome.evidence);
     }
     assert!(bad.is_empty(), "{} bad end states of {}", bad.len(), record.all().len());
+}
+
+/// Power cuts at which the disk loses what was not synced: before any of its flushes, dropped, reordered or torn.
+#[test]
+fn what_was_not_synced_may_be_lost_and_it_still_ends_in_the_old_version_or_the_new_one() {
+    smolotchi_lab::preflight().unwrap();
+    let choice = Choice::read();
+    println!("SEED={} {choice:?}", choice.seed);
+    let (folder, _thrown_away) = workplace(&choice);
+    // Before the lab, so that its supervisor sees the mount; and it goes after the lab.
+    let recorder = Recorder::mount(&folder).unwrap();
+    let lab =
+        Lab::start(Options { nodes: NODES, disk: Disk::Image, binds: vec![Bind { from: dist(), to: DEMO.into() }], ..Options::default() })
+            .unwrap();
+    let record = Record::open(&folder).unwrap();
+    let mut known = BTreeMap::new();
+    let scenarios: Vec<&Scenario> = SCENARIOS.iter().filter(|scenario| choice.takes(scenario)).collect();
+    let scenarios = if choice.full || !choice.scenarios.is_empty() { scenarios } else { choice.of("power", scenarios, 1) };
+    for scenario in scenarios {
+        let began = Instant::now();
+        let recorded = power::recorded(lab.node(1), &recorder, scenario, &folder).unwrap();
+        let points = recorded.log.points(recorded.marks.from, recorded.marks.to);
+        println!("{}: {} flushes with something to lose, {} s", scenario.name, points.len(), began.elapsed().as_secs());
+        power::check(lab.node(1), &recorded).unwrap();
+        let mut jobs = Vec::new();
+        for loss in Loss::ALL.into_iter().filter(|loss| choice.wants(loss.as_str())) {
+            known.insert((scenario.name.to_owned(), loss.as_str().to_owned()), Known { points: points.len(), states: points.len() });
+            // A sample is taken where several writes are at stake; mostly it is one.
+            let worth: Vec<usize> = points.iter().copied().filter(|&at| choice.full || recorded.log.at_stake(at) > 3).collect();
+            let chosen = choice.of(&format!("{}{}", scenario.name, loss.as_str()), worth, 1);
+            jobs.extend(chosen.into_iter().map(|at| (at, loss)));
+        }
+        in_parallel(lab.nodes(), jobs, |node, (at, loss)| {
+            let outcome = power::cut(node, scenario, &recorded, at, loss, choice.seed)?;
+            let event =
+                format!("flush {at} of {} to {}, {} writes unsynced", recorded.marks.from, recorded.marks.to, recorded.log.at_stake(at));
+            record.add(Tried { scenario: scenario.name.to_owned(), fault: loss.as_str().to_owned(), point: at.to_string(), event, outcome })
+        });
+    }
+    conclude(&record, &known);
 }
 
 /// What a scenario's whole run was; from an earlier run of these packages if there is one.
@@ -253,7 +300,7 @@ fn trace(rig: &Rig, scenario: &Scenario, choice: &Choice, folder: &Path) -> Resu
     }
     let began = Instant::now();
     let (heard, _) = rig.run(scenario, choice.capture(scenario.name))?;
-    let outcome = judge::judge(rig.node(), scenario)?;
+    let outcome = judge::judge(rig.node(), scenario, None)?;
     println!(
         "{}: {} calls, {} distinct states, {} s; end {} {:?}",
         scenario.name,
@@ -280,7 +327,7 @@ fn tried(rig: &Rig, job: &Job, choice: &Choice, record: &Record) -> Result<()> {
     match &job.point {
         Point::Kill { state, .. } => {
             rig.boot_into(state, false)?;
-            add(job.fault, job.name(), job.event.clone(), judge::judge(rig.node(), job.scenario)?)
+            add(job.fault, job.name(), job.event.clone(), judge::judge(rig.node(), job.scenario, None)?)
         }
         Point::Fail { number, how } => {
             let score = Score::Fail { at: *number, errno: how.errno, calls: how.calls, on: how.on };
@@ -291,11 +338,11 @@ fn tried(rig: &Rig, job: &Job, choice: &Choice, record: &Record) -> Result<()> {
                 None => "nothing: it was over before".to_owned(),
             };
             rig.node().reboot()?;
-            let outcome = judge::judge(rig.node(), job.scenario)?;
+            let outcome = judge::judge(rig.node(), job.scenario, None)?;
             add(job.fault, job.name(), format!("{event} (exit {exit})"), outcome)
         }
         Point::Pair { state, .. } => {
-            let one_in = if choice.full { 1 } else { 25 };
+            let one_in = if choice.full { 10 } else { 25 };
             let healing = rig.heal(state, Score::Capture { one_in, seed: choice.seed })?;
             // The first is the state itself.
             let all: Vec<(usize, String)> = healing.states.iter().filter(|(_, second)| second != state).cloned().collect();
@@ -306,7 +353,7 @@ fn tried(rig: &Rig, job: &Job, choice: &Choice, record: &Record) -> Result<()> {
             for (number, second) in chosen {
                 let event = healing.events.get(number).map_or_else(|| "the end".to_owned(), |event| format!("{number} {event}"));
                 rig.boot_into(&second, false)?;
-                let outcome = judge::judge(rig.node(), job.scenario)?;
+                let outcome = judge::judge(rig.node(), job.scenario, None)?;
                 add(job.fault, format!("{state}+{second}"), format!("{}; then of {} {event}", job.event, healing.events.len()), outcome)?;
             }
             let unhealed = Outcome { end: "-".into(), problems: vec![], evidence: String::new() };
@@ -316,7 +363,7 @@ fn tried(rig: &Rig, job: &Job, choice: &Choice, record: &Record) -> Result<()> {
 }
 
 /// Works jobs off, one thread per rig. A fault of the rig ends the test.
-fn in_parallel<'a, J: Send>(rigs: &[Rig<'a>], jobs: Vec<J>, work: impl Fn(&Rig<'a>, J) -> Result<()> + Sync) {
+fn in_parallel<R: Sync, J: Send>(rigs: &[R], jobs: Vec<J>, work: impl Fn(&R, J) -> Result<()> + Sync) {
     let jobs = Mutex::new(jobs.into_iter());
     std::thread::scope(|scope| {
         let threads: Vec<_> = rigs

@@ -26,14 +26,17 @@ pub struct Outcome {
 pub fn settle(node: &Node) -> Result<bool> {
     const BUSY: &str = "systemctl is-system-running --wait >/dev/null 2>&1
         for unit in smolotchi-install-change.service smolotchi-install-heal.service; do
-            case $(systemctl show -P ActiveState $unit) in active|activating|deactivating|reloading) exit 1;; esac
+            case $(systemctl show -P ActiveState $unit)-$(systemctl show -P SubState $unit) in
+                active-exited) ;; active*|activating*|deactivating*|reloading*) exit 1;;
+            esac
             case $(systemctl show -P Job $unit) in ''|0) ;; *) exit 1;; esac
         done";
     Ok(wait_until("nobody works on the node", HEALING, || Ok(node.sh(BUSY)?.ok())).is_ok())
 }
 
-/// Judges a node that has just been booted, or whose command has just ended.
-pub fn judge(node: &Node, scenario: &Scenario) -> Result<Outcome> {
+/// Judges a node that has just been booted. `acknowledged` are the numbers of the rows that must be there; for want of it
+/// those that the node itself noted, on a disk that lost nothing.
+pub fn judge(node: &Node, scenario: &Scenario, acknowledged: Option<Vec<u64>>) -> Result<Outcome> {
     let mut problems = Vec::new();
     if !settle(node)? {
         problems.push("the change does not end".to_owned());
@@ -77,7 +80,7 @@ pub fn judge(node: &Node, scenario: &Scenario) -> Result<Outcome> {
             Err(fault) => problems.push(format!("core does not tell its schema: {}", fault.message)),
         }
         if scenario.old.is_some() {
-            rows(node, &mut problems)?;
+            rows(node, acknowledged, &mut problems)?;
         }
     }
     for Violation { invariant, fact } in node.invariants()? {
@@ -98,7 +101,7 @@ fn whole(node: &Node, version: &str, problems: &mut Vec<String>) -> Result<()> {
 }
 
 /// Every row that was acknowledged is there, once.
-fn rows(node: &Node, problems: &mut Vec<String>) -> Result<()> {
+fn rows(node: &Node, acknowledged: Option<Vec<u64>>, problems: &mut Vec<String>) -> Result<()> {
     let (kept, different) = match node.count_events("kept") {
         Ok(counts) => counts,
         Err(fault) => {
@@ -110,10 +113,13 @@ fn rows(node: &Node, problems: &mut Vec<String>) -> Result<()> {
         problems.push(format!("{kept} rows ({different} different) of {KEPT} that were committed before"));
     }
     // Read first: a writer may be at work.
-    let acknowledged = node.sh(&format!("cat {ACKNOWLEDGED} 2>/dev/null"))?.stdout;
+    let acknowledged: Vec<u64> = match acknowledged {
+        Some(numbers) => numbers,
+        None => node.sh(&format!("cat {ACKNOWLEDGED} 2>/dev/null"))?.stdout.lines().filter_map(|line| line.parse().ok()).collect(),
+    };
     let found = node.sh(LIVE)?.stdout;
-    let there: BTreeSet<&str> = found.lines().collect();
-    let lost: Vec<&str> = acknowledged.lines().filter(|number| !there.contains(number)).collect();
+    let there: BTreeSet<u64> = found.lines().filter_map(|line| line.parse().ok()).collect();
+    let lost: Vec<u64> = acknowledged.into_iter().filter(|number| !there.contains(number)).collect();
     if !lost.is_empty() || there.len() != found.lines().count() {
         problems.push(format!("rows that were acknowledged meanwhile: {lost:?} lost; there: {}", found.replace('\n', " ")));
     }

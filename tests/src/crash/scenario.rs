@@ -5,7 +5,6 @@
 
 use super::conductor::{Conductor, Heard, Score};
 use super::state::Store;
-use crate::story::CHANGE_DEADLINE;
 use crate::{Lab, Node, fault, image};
 use smolotchi_operator::{Fault, Result};
 use std::path::{Path, PathBuf};
@@ -183,39 +182,15 @@ impl<'a> Rig<'a> {
             Ok(known) => self.boot_into(&known, false)?,
             Err(_) => drop(keep(&blank)?),
         }
-        match start {
-            Start::Installer => drop(node.sh_ok(
-                "dpkg -i /srv/demo/releases/0.2.0/debs/smolotchi-install_*.deb /srv/demo/releases/0.2.0/debs/smolotchi-archive-keyring_*.deb",
-            )?),
-            Start::Old | Start::OldWithApt | Start::New => drop(node.sh_ok("dpkg -i /srv/demo/releases/0.1.0/debs/*.deb")?),
-        }
-        quick_gate(node)?;
-        if start != Start::Installer {
-            self.wait_healthy()?;
-            node.append_events("kept", KEPT as u32)?;
-        }
-        if start == Start::OldWithApt {
-            node.run_ok(&["cp", &format!("{DEMO}/keys/smolotchi-archive-keyring.pgp"), "/usr/share/keyrings/smolotchi.pgp"])?;
-            node.follow_suite(&format!("file:{DEMO}/repo"), "stable")?;
-        }
-        if start == Start::New {
-            node.run_ok(&["smolotchi-install", "upgrade", "--from", &format!("{DEMO}/repo"), "--channel", "stable"])?;
-            node.wait_idle()?;
-            self.wait_healthy()?;
-        }
+        bring_to(node, start)?;
         keep(&note)
-    }
-
-    /// Waits until the agent says that it is well.
-    pub fn wait_healthy(&self) -> Result<()> {
-        self.node.wait_until("smolotchi health to say 0", CHANGE_DEADLINE, "smolotchi health")
     }
 
     /// Runs a scenario from its start under the tracer, and waits for its end.
     pub fn run(&self, scenario: &Scenario, score: Score) -> Result<(Heard, u8)> {
         self.boot_into(&self.start_state(scenario.from)?, false)?;
         if scenario.old.is_some() {
-            self.wait_healthy()?;
+            self.node.wait_healthy()?;
         }
         for (unit, text) in self.drop_ins() {
             self.node.write(&format!("/run/systemd/system/{unit}.d/lab.conf"), text.as_bytes())?;
@@ -255,8 +230,34 @@ impl<'a> Rig<'a> {
     }
 }
 
-/// As quick as a gate can judge: what it judges is other suites' matter.
-fn quick_gate(node: &Node) -> Result<()> {
-    node.run_ok(&["mkdir", "-p", "/etc/smolotchi-install/config.d"])?;
-    node.write("/etc/smolotchi-install/config.d/10-lab.toml", b"[gate]\nwindow_s = 2\ndeadline_s = 60\n")
+/// Takes a blank node into a starting state.
+pub(super) fn bring_to(node: &Node, start: Start) -> Result<()> {
+    match start {
+        Start::Installer => drop(node.sh_ok(
+            "dpkg -i /srv/demo/releases/0.2.0/debs/smolotchi-install_*.deb /srv/demo/releases/0.2.0/debs/smolotchi-archive-keyring_*.deb",
+        )?),
+        Start::Old | Start::OldWithApt | Start::New => drop(node.sh_ok("dpkg -i /srv/demo/releases/0.1.0/debs/*.deb")?),
+    }
+    // As quick as a gate can judge: what it judges is other suites' matter.
+    node.set_gate(2)?;
+    if start != Start::Installer {
+        node.wait_healthy()?;
+        node.append_events("kept", KEPT as u32)?;
+    }
+    if start == Start::OldWithApt {
+        node.run_ok(&["cp", &format!("{DEMO}/keys/smolotchi-archive-keyring.pgp"), "/usr/share/keyrings/smolotchi.pgp"])?;
+        node.follow_suite(&format!("file:{DEMO}/repo"), "stable")?;
+    }
+    if start == Start::New {
+        node.run_ok(&["smolotchi-install", "upgrade", "--from", &format!("{DEMO}/repo"), "--channel", "stable"])?;
+        node.wait_idle()?;
+        node.wait_healthy()?;
+    }
+    Ok(())
+}
+
+/// Appends the row of this number, as the writer does. True: it was acknowledged.
+pub(super) fn append_one(node: &Node, number: u64) -> Result<bool> {
+    let script = format!("echo '{{\"topic\":\"lab.row\",\"body\":\"live {number}\"}}' | timeout 10 smolotchi events append");
+    Ok(node.sh(&script)?.ok())
 }
