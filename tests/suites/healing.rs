@@ -288,6 +288,7 @@ fn torn_state_files_and_leftovers_are_mended() {
     let slots = format!("{STATE}/slots");
     for (what, made, kept) in [
         ("a draft", format!("mkdir -p {STATE}/changes/.new-77/debs"), "true".to_owned()),
+        ("a rehearsal's copy", format!("mkdir -p {STATE}/rehearsal/data"), format!("test ! -e {STATE}/rehearsal")),
         ("half a file", format!("echo x >{STATE}/.state.toml.staging"), "true".to_owned()),
         ("a pin's half", "echo x >/etc/apt/preferences.d/.smolotchi-blocked.staging".to_owned(), "true".to_owned()),
         (

@@ -4,7 +4,7 @@
 use super::Healed;
 use crate::change::{self, journal, list, memory, remove_tree, report};
 use crate::fault::OrFault;
-use crate::host::dpkg;
+use crate::host::{dpkg, lock};
 use crate::paths::Paths;
 use smolotchi_operator::{Result, durable};
 use smolotchi_release::{Origin, SlotDeb, SlotManifest, sha256_file};
@@ -13,7 +13,7 @@ use std::path::Path;
 
 /// Mends what it finds.
 pub(super) fn mend(paths: &Paths, healed: &mut Healed) -> Result<()> {
-    for step in [drafts, staged, slots, pins, open_change, reports, public_status] {
+    for step in [drafts, rehearsal, staged, slots, pins, open_change, reports, public_status] {
         healed.step(|healed| step(paths, healed));
     }
     Ok(())
@@ -38,6 +38,17 @@ fn drafts(paths: &Paths, healed: &mut Healed) -> Result<()> {
             healed.mended(format!("{} was never opened and is removed", name(&folder)));
         }
     }
+    Ok(())
+}
+
+/// The copy that a rehearsal worked on. One that is going on keeps its own.
+fn rehearsal(paths: &Paths, healed: &mut Healed) -> Result<()> {
+    if !paths.rehearsal().exists() {
+        return Ok(());
+    }
+    let Ok(_lock) = lock::ours(&paths.rehearsal_lock()) else { return Ok(()) };
+    remove_tree(&paths.rehearsal())?;
+    healed.mended("what a rehearsal left is removed");
     Ok(())
 }
 
