@@ -8,8 +8,8 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 /// How long healing may take on a loaded host, watch and way back included.
-const HEALING: Duration = Duration::from_secs(180);
-const HEALTH: Duration = Duration::from_secs(40);
+const HEALING: Duration = Duration::from_secs(300);
+const HEALTH: Duration = Duration::from_secs(120);
 
 /// How a node ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
