@@ -52,6 +52,8 @@ pub fn snapshot(from: &Path, to: &Path) -> Result<Snapshot> {
         // What it writes has no name yet that counts: one sync at the end is enough, and saves four.
         .and_then(|()| db.pragma_update(None, "synchronous", "OFF"))
         .and_then(|()| db.execute("VACUUM INTO ?1", (name,)));
+    // Before it closes: the last connection to a database takes the log into the file, and there every sync counts.
+    let copied = db.pragma_update(None, "synchronous", "FULL").and(copied);
     if let Err(error) = copied {
         connect::remove(&staged)?;
         return Err(failed(from, "could not write the snapshot")(error));

@@ -27,7 +27,7 @@ const SOCKET: &str = "smolotchi-core.socket";
 enum Need {
     /// Nothing: it has this build's schema, or the first start makes it.
     Nothing,
-    /// There is none, and systemd will start core soon.
+    /// There never was one, and systemd will start core soon.
     Create,
     /// It has another schema.
     Migrate,
@@ -126,7 +126,8 @@ fn state_folder(path: &Path, account: Account) -> Result<()> {
 
 fn need(paths: &Paths, account: Account, booted: bool) -> Result<Need> {
     if !paths.database().exists() {
-        return Ok(if booted { Need::Create } else { Need::Nothing });
+        // Core's own rule: a folder that isn't empty has lost its database, and a new one would hide that.
+        return Ok(if booted && crate::core::is_empty(&paths.state()) { Need::Create } else { Need::Nothing });
     }
     let info = child(paths, account, &["db", "info"])?;
     match (info["current"].as_u64(), info["own"].as_u64()) {

@@ -15,7 +15,7 @@ mod refuse;
 mod retention;
 mod run;
 
-pub(crate) use run::run;
+pub(crate) use run::{is_empty, run};
 
 use crate::clock;
 use crate::config::Settings;

@@ -58,7 +58,7 @@ fn open(database: &Path, state: &Path) -> Result<Store> {
 }
 
 /// Nothing but what a first start that lost its power may have left half-made.
-fn is_empty(folder: &Path) -> bool {
+pub(crate) fn is_empty(folder: &Path) -> bool {
     let half_made = |name: &std::ffi::OsStr| name.as_encoded_bytes().starts_with(b".smolotchi.db.");
     std::fs::read_dir(folder).is_ok_and(|mut entries| entries.all(|entry| entry.is_ok_and(|entry| half_made(&entry.file_name()))))
 }

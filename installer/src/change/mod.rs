@@ -266,6 +266,13 @@ pub fn make_folder(folder: &Path) -> Result<()> {
     std::fs::create_dir_all(folder).map_err(|error| Fault::io("could not make a folder", folder, &error))
 }
 
+/// For root alone, but for one thing: the database's user must get through to its inbox. What lies in there is 0600 (the
+/// snapshot) or no secret (packages).
+pub fn reachable(folder: &Path) -> Result<()> {
+    std::fs::set_permissions(folder, std::os::unix::fs::PermissionsExt::from_mode(0o711))
+        .map_err(|error| Fault::io("could not set a folder's mode", folder, &error))
+}
+
 /// Removes a folder and what is in it, if it is there.
 pub fn remove_tree(folder: &Path) -> Result<()> {
     match std::fs::remove_dir_all(folder) {

@@ -1,10 +1,10 @@
 //! The healer: mends what a power cut left, before anything of the agent starts (`smolotchi-install-heal.service`), or by
 //! hand (`smolotchi-install heal`).
 //!
-//! In this order: torn files of the installer's own state and leftovers of drafts, the packages, the database's schema. Each step
-//! looks at facts, needs no network, and is safe to run again, so a second cut in the middle only means that it begins anew.
+//! In this order: torn files of the installer's own state and leftovers of drafts, the packages, the database's schema, apt's
+//! pins. Each step looks at facts, needs no network, and is safe to run again, so a second cut in the middle only means that it begins anew.
 //! It never judges health and never closes a change: that stays with the executor. With nothing to mend it writes nothing and
-//! starts no program.
+//! starts no program (but for asking dpkg which version a pause keeps).
 
 mod packages;
 mod state;
@@ -88,6 +88,7 @@ pub fn heal(paths: &Paths, settings: &Settings, booting: bool) -> Result<Healed>
     if packages_changed || open.is_some() || !booting {
         healed.step(|healed| schema(paths, booting, healed));
     }
+    healed.step(|healed| state::pins(paths, healed));
     if healed.changed && paths.state().is_dir() {
         report::publish(paths, dpkg::agent().ok().flatten().map(|package| package.version));
     }

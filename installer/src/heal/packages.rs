@@ -8,6 +8,7 @@ use crate::host::dpkg::{self, For, Installable};
 use crate::host::{lock, repack};
 use crate::inventory::Package;
 use crate::paths::Paths;
+use crate::plan::Task;
 use crate::settings::Settings;
 use smolotchi_operator::{Code, Fault, Result, durable, log};
 use smolotchi_release::version;
@@ -38,14 +39,15 @@ impl Healing<'_> {
         let others = survey.others_unfinished && (self.open.is_some() || marked || !self.booting);
         if !ours_broken && !survey.interrupted && !others {
             if marked {
-                durable::remove(&self.paths.healing())?;
+                self.unmark();
             }
             return Ok(false);
         }
         let patience = PATIENCE.min(Duration::from_secs(self.settings.packages.lock_timeout_s));
         let _lock = lock::dpkg_frontend(self.paths, patience)?;
         if self.paths.state().is_dir() {
-            durable::replace(&self.paths.healing(), b"", 0o644)?;
+            // A disk that is full keeps nobody from mending: dpkg may well make room.
+            told(durable::replace(&self.paths.healing(), b"", 0o644));
         }
         let on_behalf = For { change: self.open.map_or(dpkg::HEALING, |change| change.id.as_str()), booting: self.booting };
         self.finish(on_behalf)?;
@@ -54,6 +56,10 @@ impl Healing<'_> {
         let left: Vec<Package> = dpkg::unfinished()?;
         let ours = dpkg::packages()?;
         let left_of_ours: Vec<&Package> = ours.iter().filter(|package| is_broken(package)).collect();
+        if left_of_ours.is_empty() {
+            // What is left of others is their own affair from now on.
+            self.unmark();
+        }
         if !left_of_ours.is_empty() || left.iter().any(|package| !is_tolerable(package)) {
             let names: BTreeSet<String> = left_of_ours
                 .iter()
@@ -68,9 +74,6 @@ impl Healing<'_> {
             }
             return Err(Fault::new(Code::HealFailed, "packages could not be finished").fact("packages", names.join(", ")));
         }
-        if self.paths.state().is_dir() {
-            durable::remove(&self.paths.healing())?;
-        }
         healed.mended(match ours.iter().find(|package| package.name == AGENT && package.is_present()) {
             Some(package) => format!("dpkg's packages are whole again; smolotchi is {}", package.version),
             None => "dpkg's packages are whole again; smolotchi is not installed".to_owned(),
@@ -78,16 +81,24 @@ impl Healing<'_> {
         Ok(true)
     }
 
+    fn unmark(&self) {
+        if self.paths.state().is_dir() {
+            told(durable::remove(&self.paths.healing()));
+        }
+    }
+
     /// dpkg, as often as it takes; each failure is told, and what counts is what is left afterwards.
     fn finish(&self, on_behalf: For<'_>) -> Result<()> {
         let ours = dpkg::packages()?;
         let broken: Vec<&Package> = ours.iter().filter(|package| is_broken(package)).collect();
         let mut debs = self.for_ours(&broken)?;
-        debs.extend(self.for_others(&dpkg::unfinished()?));
+        let unfinished = dpkg::unfinished()?;
+        debs.extend(self.for_others(&unfinished)?);
         if !debs.is_empty() {
             told(dpkg::install(&debs, on_behalf));
         }
-        self.take_off(&ours, on_behalf);
+        let others = unfinished.into_iter().filter(|package| !dpkg::OURS.contains(&package.name.as_str()) && is_leaving(package));
+        self.take_off(&ours.iter().cloned().chain(others).collect::<Vec<_>>(), on_behalf);
         if !dpkg::unfinished()?.is_empty() || dpkg::survey(self.paths)?.interrupted {
             told(dpkg::configure_all(on_behalf));
         }
@@ -103,12 +114,12 @@ impl Healing<'_> {
     }
 
     /// A removal or purge that was begun, to its end. Once one is begun, those that were to go with it go too.
-    fn take_off(&self, ours: &[Package], on_behalf: For<'_>) {
-        if !ours.iter().any(is_leaving) {
+    fn take_off(&self, packages: &[Package], on_behalf: For<'_>) {
+        if !packages.iter().any(is_leaving) {
             return;
         }
         for (want, verb) in [("r", "--remove"), ("p", "--purge")] {
-            let names: Vec<&str> = ours
+            let names: Vec<&str> = packages
                 .iter()
                 .filter(|package| package.state.starts_with(want) && (is_leaving(package) || package.is_present()))
                 .map(|package| package.name.as_str())
@@ -138,12 +149,15 @@ impl Healing<'_> {
         let Some(change) = self.open else { return Vec::new() };
         let Ok(progress) = change.progress() else { return Vec::new() };
         let back = progress.undoing.is_some() || matches!(progress.closed, Some((Verdict::RolledBack, _)));
+        // As long as the slot isn't saved, the version that runs is not to be replaced.
+        let unsaved = change.plan.tasks.contains(&Task::SaveSlot) && !progress.done.contains(&Task::SaveSlot);
+        let known = dpkg::packages().unwrap_or_default();
         let folder = change.debs();
         let mut kept: Vec<Installable> = Vec::new();
         let mut all_kept = !change.plan.debs.is_empty();
         for deb in &change.plan.debs {
             // Going back takes the agent along and nothing else: the installer and the keyring only ever move up.
-            if back && deb.package == AGENT {
+            if (deb.package == AGENT && (back || unsaved)) || dpkg::is_overtaken(&known, &deb.package, &deb.version) {
                 continue;
             }
             match Installable::hashed(&folder.join(&deb.file), deb.size, &deb.sha256) {
@@ -210,17 +224,26 @@ impl Healing<'_> {
     }
 
     /// Packages of others that only unpacking again can finish, from apt's archives.
-    fn for_others(&self, unfinished: &[Package]) -> Vec<Installable> {
-        unfinished
+    /// Of the same architecture, and no older than what dpkg has begun with.
+    fn for_others(&self, unfinished: &[Package]) -> Result<Vec<Installable>> {
+        let mut debs = Vec::new();
+        let wanted = unfinished
             .iter()
             .filter(|package| !dpkg::OURS.contains(&package.name.as_str()) && !is_tolerable(package))
-            .filter(|package| package.state.get(1..2) == Some("H") || package.state.ends_with('R'))
-            .filter_map(|package| {
-                let name = package.name.split(':').next().unwrap_or(&package.name);
-                let newest = files_of(&self.paths.apt_archives(), name).into_iter().max_by(|a, b| version::compare(&a.0, &b.0))?;
-                Some(Installable::found(&newest.1))
-            })
-            .collect()
+            .filter(|package| !package.state.starts_with(['r', 'p']))
+            .filter(|package| package.state.get(1..2) == Some("H") || package.state.ends_with('R'));
+        for package in wanted {
+            let name = package.name.split(':').next().unwrap_or(&package.name);
+            let end = format!("_{}.deb", dpkg::architecture_of(&package.name)?);
+            let newest = files_of(&self.paths.apt_archives(), name)
+                .into_iter()
+                .filter(|(version, path)| {
+                    path.to_string_lossy().ends_with(&end) && version::compare(version, &package.version) != std::cmp::Ordering::Less
+                })
+                .max_by(|a, b| version::compare(&a.0, &b.0));
+            debs.extend(newest.map(|(_, path)| Installable::found(&path)));
+        }
+        Ok(debs)
     }
 
     /// What dpkg wrote beside its target and doesn't know of any more, in the folders that are ours.

@@ -6,14 +6,14 @@ use crate::change::{self, journal, list, memory, remove_tree, report};
 use crate::fault::OrFault;
 use crate::host::{dpkg, lock};
 use crate::paths::Paths;
-use smolotchi_operator::{Result, durable};
+use smolotchi_operator::{Fault, Result, durable};
 use smolotchi_release::{Origin, SlotDeb, SlotManifest, sha256_file};
 use std::collections::BTreeSet;
 use std::path::Path;
 
 /// Mends what it finds.
 pub(super) fn mend(paths: &Paths, healed: &mut Healed) -> Result<()> {
-    for step in [drafts, rehearsal, staged, slots, pins, open_change, reports, public_status] {
+    for step in [drafts, rehearsal, staged, slots, open_change, reports, public_status] {
         healed.step(|healed| step(paths, healed));
     }
     Ok(())
@@ -54,6 +54,8 @@ fn rehearsal(paths: &Paths, healed: &mut Healed) -> Result<()> {
 
 /// Files that were being written when the power went; what they were to replace stands untouched.
 fn staged(paths: &Paths, healed: &mut Healed) -> Result<()> {
+    // By hand, another process may be about to rename one of them.
+    let _memory = lock::waited(&paths.memory_lock())?;
     let mut folders = vec![paths.state()];
     folders.extend(change::all(paths)?);
     let mut found = Vec::new();
@@ -98,43 +100,63 @@ fn slots(paths: &Paths, healed: &mut Healed) -> Result<()> {
     }
     for slot in list(&folder)?.into_iter().filter(|path| path.is_dir() && !name(path).starts_with('.')) {
         let file = slot.join(smolotchi_release::slot::FILE);
-        if std::fs::read(&file).is_ok_and(|bytes| SlotManifest::parse(&bytes).is_ok()) {
+        if !is_torn(&file)? {
             continue;
         }
-        match rebuilt(&slot) {
+        match rebuilt(&slot)? {
             Some(manifest) => {
                 durable::replace(&file, manifest.to_toml().or_fault()?.as_bytes(), 0o644)?;
                 healed.mended(format!("slot {}: its torn slot.toml is written anew", name(&slot)));
             }
             None => {
-                remove_tree(&slot)?;
-                healed.mended(format!("slot {}: neither its record nor its package was whole, so it is removed", name(&slot)));
+                // Out of the way until the next slot is saved: its snapshot may still be of use to somebody.
+                durable::rename(&slot, &folder.join(format!(".{}.damaged", name(&slot))))?;
+                healed.mended(format!("slot {}: neither its record nor its package is whole, so it is put aside", name(&slot)));
             }
         }
     }
     Ok(())
 }
 
-/// What a slot's record must have said, from the package in it. The snapshot can't be vouched for any more.
-fn rebuilt(folder: &Path) -> Option<SlotManifest> {
+/// A record that a power cut tore or took away. One of another kind is a newer installer's, and whole.
+fn is_torn(file: &Path) -> Result<bool> {
+    let bytes = match std::fs::read(file) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(true),
+        Err(error) => return Err(Fault::io("could not read a slot's record", file, &error)),
+    };
+    if SlotManifest::parse(&bytes).is_ok() {
+        return Ok(false);
+    }
+    let table = std::str::from_utf8(&bytes).ok().and_then(|text| text.parse::<toml::Table>().ok());
+    let kind = table.as_ref().and_then(|table| table.get("kind")).and_then(toml::Value::as_str);
+    Ok(kind.is_none_or(|kind| kind == smolotchi_release::slot::KIND))
+}
+
+/// What a slot's record must have said, from the package in it; none without one. The snapshot can't be vouched for any
+/// more, and having no number makes it the last that a rollback goes to by itself.
+fn rebuilt(folder: &Path) -> Result<Option<SlotManifest>> {
     let version = name(folder);
+    let architecture = dpkg::architecture()?;
     let mut debs = Vec::new();
-    for file in list(&folder.join("debs")).ok()? {
-        let (package, found) = dpkg::identify(&file)?;
-        let (sha256, size) = sha256_file(&file).ok()?;
-        let architecture = dpkg::architecture().ok()?;
+    for file in list(&folder.join("debs"))? {
+        let Some((package, found)) = dpkg::identify(&file) else { continue };
+        let (sha256, size) = sha256_file(&file).or_fault()?;
+        let architecture = architecture.clone();
         debs.push(SlotDeb { package, version: found, architecture, file: name(&file), size, sha256, origin: Origin::Rebuilt });
     }
     if !debs.iter().any(|deb| deb.package == "smolotchi" && deb.version == version) {
-        return None;
+        return Ok(None);
     }
     let created_at = crate::host::clock::wall_time();
     let kind = smolotchi_release::slot::KIND.to_owned();
-    Some(SlotManifest { kind, version, number: None, created_at, healthy_since: None, schema: None, health: None, snapshot: None, debs })
+    let (number, healthy_since, schema, health, snapshot) = (None, None, None, None, None);
+    Ok(Some(SlotManifest { kind, version, number, created_at, healthy_since, schema, health, snapshot, debs }))
 }
 
-/// What is blocked, and the pin that follows from it: a torn pin breaks every command of apt.
-fn pins(paths: &Paths, healed: &mut Healed) -> Result<()> {
+/// What is blocked, and the pin that follows from it: a torn pin breaks every command of apt. After the packages, because a
+/// pause pins what is installed.
+pub(super) fn pins(paths: &Paths, healed: &mut Healed) -> Result<()> {
     let seen = || (std::fs::read(paths.memory()).ok(), std::fs::read(paths.apt_pin()).ok());
     let before = seen();
     memory::refresh(paths)?;
@@ -184,5 +206,26 @@ fn public_status(paths: &Paths, healed: &mut Healed) -> Result<()> {
             Ok(())
         }
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_newer_installers_slot_is_not_torn() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("slot.toml");
+        assert!(is_torn(&file).unwrap(), "it is gone");
+        let ours = format!("kind = \"{}\"\n", smolotchi_release::slot::KIND);
+        for (text, torn) in [("", true), ("\0\0\0\0", true), ("kind = \"smo", true), (ours.as_str(), true), ("kind = \"other/9\"\n", false)]
+        {
+            std::fs::write(&file, text).unwrap();
+            assert_eq!(is_torn(&file).unwrap(), torn, "{text:?}");
+        }
+        std::fs::remove_file(&file).unwrap();
+        std::fs::create_dir(&file).unwrap();
+        assert!(is_torn(&file).is_err(), "what can't be read is left alone");
     }
 }

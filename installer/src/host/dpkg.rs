@@ -134,6 +134,17 @@ pub fn was_configured(package: &str) -> bool {
     run::succeed(&mut run::command("dpkg-query", &["-W", "-f=${Config-Version}", package])).is_ok_and(|text| !text.trim().is_empty())
 }
 
+/// The architecture of a package that dpkg knows.
+pub fn architecture_of(package: &str) -> Result<String> {
+    Ok(run::succeed(&mut run::command("dpkg-query", &["-W", "-f=${Architecture}", package]))?.trim().to_owned())
+}
+
+/// True of the installer or the keyring when a newer one than a plan's is on the machine: they only ever move up.
+pub fn is_overtaken(known: &[Package], package: &str, version: &str) -> bool {
+    let newer = |known: &Package| smolotchi_release::version::compare(&known.version, version) == std::cmp::Ordering::Greater;
+    package != "smolotchi" && known.iter().any(|known| known.name == package && known.is_whole() && newer(known))
+}
+
 /// Name and version of a package file that is whole; none if it isn't one, or is torn.
 pub fn identify(file: &Path) -> Option<(String, String)> {
     if let Ok(deb) = smolotchi_release::Deb::<smolotchi_release::Untrusted>::open(file) {
@@ -281,6 +292,21 @@ fn call<S: AsRef<std::ffi::OsStr>>(args: &[S], on_behalf: For<'_>) -> Result<()>
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_the_installer_and_the_keyring_are_overtaken() {
+        let known = |name: &str, version: &str, state: &str| Package { name: name.into(), version: version.into(), state: state.into() };
+        let known = [known("smolotchi", "0.9.0", "ii "), known("smolotchi-install", "0.2.1", "ii "), known("keyring", "2026.2", "iU ")];
+        for (package, version, expected) in [
+            ("smolotchi-install", "0.2.0", true),
+            ("smolotchi-install", "0.2.1", false),
+            ("smolotchi-install", "0.3.0", false),
+            ("smolotchi", "0.2.0", false),
+            ("keyring", "2026.1", false),
+        ] {
+            assert_eq!(is_overtaken(&known, package, version), expected, "{package} {version}");
+        }
+    }
 
     #[test]
     fn a_survey_finds_what_is_unfinished() {

@@ -51,7 +51,8 @@ impl Context<'_> {
 
 /// Carries the open change on until it is closed. `None`: there was no open change.
 pub fn carry_on(paths: &Paths, settings: &Settings) -> Result<Option<Report>> {
-    let _executor = lock::ours(&paths.executor_lock())?;
+    // The healer may hold it for a moment, by hand also now.
+    let _executor = lock::waited(&paths.executor_lock())?;
     let Some(change) = change::open(paths)? else { return Ok(None) };
     let context = Context { paths, settings, change: &change };
     let mut writer = match change.write() {
@@ -158,7 +159,10 @@ fn forward(context: &Context<'_>, writer: &mut Writer) -> Result<Forward> {
                     let agent = context.agent()?;
                     let untouched = agent.as_ref().is_none_or(|package| Some(&package.version) == plan.from.as_ref() && package.is_whole());
                     // A lock that never came free, or dpkg unwound it all: the version was never tried.
-                    return Ok(if untouched { Forward::Nothing(reason) } else { Forward::Sick { reason, blame: true } });
+                    if untouched {
+                        return Ok(Forward::Nothing(reason));
+                    }
+                    return Ok(Forward::Sick { reason, blame: packages::failed_in_postinst(context)? });
                 }
             }
             Task::Watch => {

@@ -17,11 +17,12 @@ pub(super) fn install(context: &Context<'_>) -> Result<()> {
     dpkg::install(&kept(context)?, For::change(&context.change.id))
 }
 
-/// The plan's packages, each hashed.
+/// The plan's packages, but for what was overtaken meanwhile, each hashed.
 fn kept(context: &Context<'_>) -> Result<Vec<Installable>> {
     let folder = context.change.debs();
-    let debs = &context.change.plan.debs;
-    debs.iter().map(|deb| Installable::hashed(&folder.join(&deb.file), deb.size, &deb.sha256)).collect()
+    let known = dpkg::packages()?;
+    let debs = context.change.plan.debs.iter().filter(|deb| !dpkg::is_overtaken(&known, &deb.package, &deb.version));
+    debs.map(|deb| Installable::hashed(&folder.join(&deb.file), deb.size, &deb.sha256)).collect()
 }
 
 /// dpkg has every package of the plan whole, at its version.
@@ -29,7 +30,14 @@ fn all_whole(context: &Context<'_>) -> Result<bool> {
     let known = dpkg::packages()?;
     let is_whole =
         |package: &str, version: &str| known.iter().any(|known| known.name == package && known.version == version && known.is_whole());
-    Ok(context.change.plan.debs.iter().all(|deb| is_whole(&deb.package, &deb.version)))
+    let debs = &context.change.plan.debs;
+    Ok(debs.iter().all(|deb| is_whole(&deb.package, &deb.version) || dpkg::is_overtaken(&known, &deb.package, &deb.version)))
+}
+
+/// The version's own postinst said no: what dpkg has unpacked and begun to configure. All else that fails in dpkg (a lock, a
+/// full disk, a damaged file) is the machine's trouble.
+pub(super) fn failed_in_postinst(context: &Context<'_>) -> Result<bool> {
+    Ok(matches!(look(context)?, Settled::Broken { in_postinst: true, .. }))
 }
 
 /// What someone else's package operation left.

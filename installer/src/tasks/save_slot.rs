@@ -3,14 +3,13 @@
 //! Does: a complete slot for the plan's `from`, under a hidden name, then renamed. Undo: none needed, a slot harms
 //! nothing. Again: makes it anew, because rows may have come since.
 
-use crate::change::{list, make_folder, remove_tree, slot};
+use crate::change::{list, make_folder, reachable, remove_tree, slot};
 use crate::fault::OrFault;
 use crate::host::{agent, clock, repack};
 use crate::paths::Paths;
 use crate::plan::Plan;
 use smolotchi_operator::{Code, Fault, Result, durable, log};
 use smolotchi_release::{Deb, Origin, ReleaseToml, SlotDeb, SlotManifest, Snapshot, Untrusted, sha256_file};
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 /// The name of the database's snapshot in a slot.
@@ -152,11 +151,4 @@ fn entry(file: &Path) -> Option<SlotDeb> {
         sha256: deb.sha256().to_owned(),
         origin: Origin::Original,
     })
-}
-
-/// For root alone, but for one thing: the database's user must get through to its inbox. What lies in there is 0600 (the
-/// snapshot) or no secret (packages).
-fn reachable(folder: &Path) -> Result<()> {
-    std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o711))
-        .map_err(|error| Fault::io("could not set a folder's mode", folder, &error))
 }

@@ -7,7 +7,7 @@
 use super::{Context, packages, watch};
 use crate::change::journal::Event;
 use crate::change::memory::Memory;
-use crate::change::{Writer, slot};
+use crate::change::{Writer, reachable, slot};
 use crate::gate::Expected;
 use crate::host::agent::{self, Restored};
 use crate::host::dpkg::{self, For, Installable};
@@ -41,14 +41,17 @@ pub(super) fn undo(context: &Context<'_>, writer: &mut Writer) -> Result<()> {
     if !writer.progress.reverted {
         let dpkg = lock::dpkg_frontend(context.paths, context.patience())?;
         let on_behalf = For::change(&context.change.id);
-        match dpkg::install(&debs, on_behalf) {
-            Ok(()) => {}
-            Err(fault) if needs_snapshot(context, from)? => {
+        let installed = dpkg::install(&debs, on_behalf);
+        // A restore that was cut short may have left no database at all, which dpkg has nothing against.
+        let cut_short = read_restored(context).is_some_and(|restored| restored.schema.is_none());
+        if cut_short || (installed.is_err() && needs_snapshot(context, from)?) {
+            if let Err(fault) = installed {
                 log::fault(&fault);
-                restore(context, writer, from)?;
-                dpkg::install(&debs, on_behalf)?;
             }
-            Err(fault) => return Err(fault),
+            restore(context, writer, from)?;
+            dpkg::install(&debs, on_behalf)?;
+        } else {
+            installed?;
         }
         drop(dpkg);
         systemd::reset_failed(&plan.health.units);
@@ -96,7 +99,12 @@ fn restore(context: &Context<'_>, writer: &mut Writer, from: &str) -> Result<()>
     // First the intention: should the power go in the middle, the report still names the file.
     write_restored(context, &Restored { export: Some(export.display().to_string()), ..Restored::default() })?;
     systemd::stop(&["smolotchi-core.socket", "smolotchi-core.service"]);
-    let restored = agent::restore(context.paths, &snapshot, &context.change.folder.join("inbox"), &export)?;
+    // Whatever umask the change was opened with, the database's user must get through to its inbox.
+    reachable(&context.paths.changes())?;
+    reachable(&context.change.folder)?;
+    let restored = agent::restore(context.paths, &snapshot, &context.change.folder.join("inbox"), &export).map_err(|fault| {
+        Fault::new(Code::RollbackFailed, "the slot's snapshot could not be restored").fact("slot", from).fact("why", fault.to_string())
+    })?;
     write_restored(context, &restored)?;
     log::notice(format!("the snapshot of {from} is restored; see: smolotchi-install history {}", context.change.id));
     Ok(())
