@@ -46,6 +46,6 @@ figures: ## draw the documentation's pictures from what the code wrote (needs gr
 OPTIMISED = $(foreach package,libsqlite3-sys rusqlite smolotchi-store,--config profile.dev.package.$(package).opt-level=2)
 
 test-full: ## everything, with the long suites whole (SEED, CUTS, SEQUENCES, ROWS and KILLS choose; SHARD=2/8 takes a part of the crash matrix)
-	CRASH=full CUTS=$${CUTS:-50} WHOLE=1 SEQUENCES=$${SEQUENCES:-200} $(MAKE) test
 	ROWS=$${ROWS:-1000000} $(CARGO) test $(OPTIMISED) -p smolotchi-store --locked --lib --test walks -- --nocapture --test-threads=1 migrations identity steps
 	KILLS=$${KILLS:-1000} $(CARGO) test $(OPTIMISED) -p smolotchi-store --locked --test kills -- --nocapture
+	CRASH=full CUTS=$${CUTS:-50} WHOLE=1 SEQUENCES=$${SEQUENCES:-200} $(MAKE) test
