@@ -102,11 +102,14 @@ impl Healing<'_> {
         if !dpkg::unfinished()?.is_empty() || dpkg::survey(self.paths)?.interrupted {
             told(dpkg::configure_all(on_behalf));
         }
-        // A first installation that has no package anywhere: what was before it is nothing.
+        // A first installation that has no package anywhere: what was before it is nothing. And a removal that failed in the
+        // middle, for which apt took the wish back: without reinstreq, dpkg was taking files away, and only the end is left.
         for package in dpkg::packages()?.iter().filter(|package| is_broken(package)) {
             let nowhere = !debs.iter().any(|deb| is_of(deb, &package.name));
-            if nowhere && package.state.get(1..2) != Some("F") && !dpkg::was_configured(&package.name) {
-                log::notice(format!("{}: its first installation was cut short and its package is not at hand: removing it", package.name));
+            let removing = package.state.starts_with("iH") && !package.state.ends_with('R');
+            let never_whole = package.state.get(1..2) != Some("F") && !dpkg::was_configured(&package.name);
+            if nowhere && (removing || never_whole) {
+                log::notice(format!("{}: half on the machine, and its package is not at hand: removing it", package.name));
                 told(dpkg::take_off("--remove", &[&package.name], on_behalf));
             }
         }

@@ -44,7 +44,9 @@ pub fn judge(node: &Node, scenario: &Scenario, acknowledged: Option<Vec<u64>>) -
     let status = node.run(&["dpkg-query", "-W", "-f=${db:Status-Abbrev}|${Version}", "smolotchi"])?;
     let (state, version) = status.stdout.trim().split_once('|').unwrap_or(("un", ""));
     let version = match state.trim() {
-        "un" | "rc" | "pn" => None,
+        // Removed; or never there. `in` and `ic`: dpkg was told to install and refused, or could not write a purge down and
+        // said so. All of them are states that apt goes on from.
+        "un" | "rc" | "pn" | "in" | "ic" => None,
         // A removal that was asked for and has not begun: dpkg remembers the wish, and the package is whole.
         "ii" | "hi" | "ri" | "pi" => Some(version),
         // Its files are gone, its configuration and its postrm are not: neither the old state nor the new one.
