@@ -71,11 +71,9 @@ impl Node {
         if output.ok() { Ok(()) } else { Err(fault("could not append events").fact("said", output.stderr)) }
     }
 
-    /// How many events with bodies `PREFIX N` the database holds, and how many different ones; counted beside core, read-only.
-    pub fn count_events(&self, prefix: &str) -> Result<(u64, u64)> {
-        let query =
-            format!("SELECT count(*) || ' ' || count(DISTINCT body) FROM events WHERE body LIKE '{prefix} %' OR body LIKE '\"{prefix} %'");
-        let text = self.run_ok(&[
+    /// What the database answers to a query; asked beside core, read-only, as the database's user.
+    pub fn query(&self, sql: &str) -> Result<String> {
+        self.run_ok(&[
             "runuser",
             "-u",
             "smolotchi",
@@ -85,8 +83,15 @@ impl Node {
             "-cmd",
             ".timeout 10000",
             "file:/var/lib/smolotchi/smolotchi.db?mode=ro",
-            &query,
-        ])?;
+            sql,
+        ])
+    }
+
+    /// How many events with bodies `PREFIX N` the database holds, and how many different ones; counted beside core, read-only.
+    pub fn count_events(&self, prefix: &str) -> Result<(u64, u64)> {
+        let query =
+            format!("SELECT count(*) || ' ' || count(DISTINCT body) FROM events WHERE body LIKE '{prefix} %' OR body LIKE '\"{prefix} %'");
+        let text = self.query(&query)?;
         let numbers: Vec<u64> = text.split_whitespace().filter_map(|word| word.parse().ok()).collect();
         match numbers[..] {
             [all, different] => Ok((all, different)),

@@ -486,21 +486,7 @@ fn what_happens_keeps_within_what_was_planned() {
         .map(|n| format!("{{\"topic\":\"lab.{}\",\"body\":\"{n} {}\"}}\n", if n % 3 == 0 { "full" } else { "row" }, "x".repeat(200)))
         .collect();
     assert!(node.run_with_input(&["smolotchi", "events", "append"], lines.as_bytes()).unwrap().ok());
-    let query = |sql: &str| -> u64 {
-        let words = [
-            "runuser",
-            "-u",
-            "smolotchi",
-            "--",
-            "sqlite3",
-            "-batch",
-            "-cmd",
-            ".timeout 10000",
-            "file:/var/lib/smolotchi/smolotchi.db?mode=ro",
-            sql,
-        ];
-        node.run_ok(&words).unwrap().trim().parse().unwrap()
-    };
+    let query = |sql: &str| -> u64 { node.query(sql).unwrap().trim().parse().unwrap() };
     let (last, topics) = (query("SELECT max(id) FROM events"), query("SELECT count(DISTINCT topic) FROM events"));
     let plan = |words: &[&str]| {
         let output = node.run_within(words, CHANGE_DEADLINE).unwrap();

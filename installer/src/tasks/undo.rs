@@ -8,12 +8,13 @@ use super::{Context, packages, watch};
 use crate::change::journal::Event;
 use crate::change::memory::Memory;
 use crate::change::{Writer, reachable, slot};
+use crate::fault::OrFault;
 use crate::gate::Expected;
 use crate::host::agent::{self, Restored};
 use crate::host::dpkg::{self, For, Installable};
 use crate::host::{lock, systemd};
 use smolotchi_operator::{Code, Fault, Result, durable, log};
-use smolotchi_release::{SlotManifest, sha256_file};
+use smolotchi_release::SlotManifest;
 use std::path::PathBuf;
 
 /// Brings the version before back and watches it.
@@ -113,14 +114,7 @@ fn restore(context: &Context<'_>, writer: &mut Writer, from: &str) -> Result<()>
 /// The slot's snapshot, if it is what was kept.
 fn snapshot_of(context: &Context<'_>, from: &str) -> Result<PathBuf> {
     let folder = slot::folder(context.paths, from);
-    let damaged = |why: String| Fault::new(Code::SlotDamaged, "the slot's snapshot can't be used").fact("slot", from).fact("why", why);
-    let bytes = std::fs::read(folder.join(smolotchi_release::slot::FILE)).map_err(|error| damaged(error.to_string()))?;
-    let slot = SlotManifest::parse(&bytes).map_err(|error| damaged(error.to_string()))?;
-    let Some(snapshot) = slot.snapshot else { return Err(damaged("it has none".to_owned())) };
-    let path = folder.join(&snapshot.file);
-    match sha256_file(&path) {
-        Ok((hash, size)) if hash == snapshot.sha256 && size == snapshot.size => Ok(path),
-        Ok(_) => Err(damaged("it has other content".to_owned())),
-        Err(error) => Err(damaged(error.to_string())),
-    }
+    let slot = SlotManifest::verify_in(&folder).or_fault()?;
+    let none = || Fault::new(Code::SlotDamaged, "the slot has no snapshot").fact("slot", from);
+    Ok(folder.join(slot.snapshot.ok_or_else(none)?.file))
 }
