@@ -17,8 +17,8 @@ const DAY_MS: i64 = 24 * 60 * 60 * 1000;
 /// The open database, of exactly this release's schema.
 #[derive(Debug)]
 pub struct Store {
-    db: Connection,
-    path: PathBuf,
+    pub(crate) db: Connection,
+    pub(crate) path: PathBuf,
     schema: u32,
     statements: Statements,
 }
@@ -99,6 +99,11 @@ impl Store {
             return Err(connect::damaged(path, problem));
         }
         Ok(Store { db, path: path.to_owned(), schema: own, statements: rules::statements(own) })
+    }
+
+    /// Refuses what this database has no tables for: an older release's schema. `what` is the thing, in the plural.
+    pub(crate) fn needs(&self, schema: u32, what: &'static str) -> Result<()> {
+        if self.schema < schema { Err(StoreError::NotInSchema { what, schema: self.schema, needs: schema }) } else { Ok(()) }
     }
 
     /// Commits a batch in one transaction; on return it survives a power cut. All or nothing; an empty batch writes nothing.

@@ -53,6 +53,7 @@ catalogue! {
     StoreMissing, "store.missing", Dependency, "the package creates it: dpkg-reconfigure smolotchi";
     StoreExists, "store.exists", Validation, "nothing is ever overwritten: name another target, or move this one away";
     StoreInvalidEvent, "store.invalid-event", Validation, "an event needs a topic of 1 to 128 bytes and a JSON body";
+    StoreNotInSchema, "store.not-in-schema", Validation, "a newer release has it: smolotchi-install upgrade";
     StoreNewerSchema, "store.newer-schema", Validation, "install the newer version again, or go back with: smolotchi-install rollback";
     StoreOlderSchema, "store.older-schema", Validation, "migrate with: smolotchi db migrate";
     StoreIrreversible, "store.irreversible", Operator, "this step back would lose data; the runbook store.irreversible has the way back to a snapshot";

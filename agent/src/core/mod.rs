@@ -40,12 +40,24 @@ pub(crate) struct Core {
     settings: RwLock<Settings>,
     state: PathBuf,
     uid: u32,
+    /// The ai worker's user, where there is one.
+    worker: Option<u32>,
     schema: u32,
     started_at_ms: i64,
     started_boottime_ms: u64,
 }
 
 impl Core {
+    /// Root and core's own user may do all.
+    fn is_admin(&self, uid: Option<u32>) -> bool {
+        uid == Some(0) || uid == Some(self.uid)
+    }
+
+    /// The ai worker's user may do what its work needs.
+    fn is_worker(&self, uid: Option<u32>) -> bool {
+        uid.is_some() && uid == self.worker
+    }
+
     /// Runs a job on the database.
     async fn store<R: Send + 'static>(&self, job: impl FnOnce(&mut Store) -> Result<R, StoreError> + Send + 'static) -> Result<R> {
         self.owner.call(job).await?.map_err(store_fault)

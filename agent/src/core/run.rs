@@ -3,7 +3,7 @@
 use super::owner::Owner;
 use super::pulse::Pulse;
 use super::{Core, api, listen};
-use crate::account;
+use crate::account::{self, Account};
 use crate::clock;
 use crate::config;
 use crate::notify::Notify;
@@ -77,6 +77,7 @@ async fn turn(paths: &Paths, listener: UnixListener, settings: config::Settings,
         settings: RwLock::new(settings),
         state: paths.state(),
         uid: rustix::process::geteuid().as_raw(),
+        worker: std::fs::read_to_string(paths.passwd()).ok().and_then(|text| Account::in_passwd(&text, "smolotchi-ai")).map(|user| user.uid),
         schema,
         started_at_ms: clock::now_ms(),
         started_boottime_ms: clock::boottime_ms(),

@@ -1,17 +1,15 @@
-//! Core's API: who may ask what, and what is answered. Every call goes to the state's thread; nothing is kept here.
+//! The event log's calls: read, append, prune.
 
-use super::refuse::{Refusal, parse};
-use super::{Core, retention};
+use super::Answer;
 use crate::clock;
-use crate::serve::Caller;
-use crate::wire::{self, MAX_BODY, MAX_EVENTS};
+use crate::core::refuse::{parse};
+use crate::core::{Core, retention};
+use crate::wire::{self, MAX_EVENTS};
 use axum::body::Bytes;
-use axum::extract::{DefaultBodyLimit, RawQuery, Request, State};
-use axum::http::Method;
-use axum::middleware::{self, Next};
-use axum::response::{IntoResponse, Response};
+use axum::extract::rejection::BytesRejection;
+use axum::extract::{RawQuery, State};
 use axum::routing::{get, post};
-use axum::{Extension, Json, Router};
+use axum::{Json, Router};
 use serde_json::Value;
 use smolotchi_operator::{Code, Fault};
 use smolotchi_store::{NewEvent, RetentionPolicy};
@@ -20,39 +18,9 @@ use std::sync::Arc;
 /// Answers of `GET /v1/events` without a limit.
 const USUAL_EVENTS: u32 = 50;
 
-type Answer<T> = Result<Json<T>, Refusal>;
-
-/// All calls of version 1.
-pub(super) fn router(core: Arc<Core>) -> Router {
-    Router::new()
-        .route("/v1/status", get(status))
-        .route("/v1/health", get(health))
-        .route("/v1/events", get(events).post(append))
-        .route("/v1/prove", post(prove))
-        .route("/v1/retention", post(retain))
-        .fallback(async || Refusal::no_such_call())
-        .method_not_allowed_fallback(async || Refusal::no_such_call())
-        .layer(DefaultBodyLimit::max(MAX_BODY))
-        .layer(middleware::from_fn_with_state(core.clone(), authorise))
-        .with_state(core)
-}
-
-/// Everyone may read; only root and core's own user may change something. The kernel says who calls.
-async fn authorise(State(core): State<Arc<Core>>, Extension(Caller(uid)): Extension<Caller>, request: Request, next: Next) -> Response {
-    let reads = [Method::GET, Method::HEAD].contains(request.method());
-    if reads || uid == Some(0) || uid == Some(core.uid) {
-        return next.run(request).await;
-    }
-    let fault = Fault::new(Code::CoreRefused, "this caller may only read").fact("uid", uid.map_or(Value::Null, Value::from));
-    Refusal::from(fault).into_response()
-}
-
-async fn status(State(core): State<Arc<Core>>) -> Answer<wire::Status> {
-    Ok(Json(core.status().await?))
-}
-
-async fn health(State(core): State<Arc<Core>>) -> Json<wire::Health> {
-    Json(core.health().await)
+/// For everyone to read, and for admins.
+pub(super) fn routes() -> Router<Arc<Core>> {
+    Router::new().route("/v1/events", get(events).post(append)).route("/v1/retention", post(retain))
 }
 
 async fn events(State(core): State<Arc<Core>>, RawQuery(query): RawQuery) -> Answer<wire::Events> {
@@ -85,7 +53,7 @@ fn shown(event: smolotchi_store::Event) -> wire::Event {
     }
 }
 
-async fn append(State(core): State<Arc<Core>>, body: Result<Bytes, axum::extract::rejection::BytesRejection>) -> Answer<wire::Appended> {
+async fn append(State(core): State<Arc<Core>>, body: Result<Bytes, BytesRejection>) -> Answer<wire::Appended> {
     let wire::NewEvents { events } = parse(body)?;
     if events.len() > MAX_EVENTS {
         let fault = Fault::new(Code::CoreRequest, "there are too many events in one request");
@@ -97,12 +65,7 @@ async fn append(State(core): State<Arc<Core>>, body: Result<Bytes, axum::extract
     Ok(Json(wire::Appended { appended: appended.appended, last_id: appended.last_id }))
 }
 
-async fn prove(State(core): State<Arc<Core>>) -> Answer<wire::Proved> {
-    let proof = core.store(|store| store.prove(clock::now_ms())).await?;
-    Ok(Json(wire::Proved { committed: true, schema: proof.schema, micros: proof.micros }))
-}
-
-async fn retain(State(core): State<Arc<Core>>, body: Result<Bytes, axum::extract::rejection::BytesRejection>) -> Answer<wire::Retained> {
+async fn retain(State(core): State<Arc<Core>>, body: Result<Bytes, BytesRejection>) -> Answer<wire::Retained> {
     let wire::Retention { max_events, max_age_days, dry_run } = parse(body)?;
     let policy = RetentionPolicy { max_events, max_age_days };
     let retained = match dry_run {

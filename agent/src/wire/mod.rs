@@ -2,6 +2,13 @@
 //!
 //! The shapes are the contract of version 1 (`/v1/…`): fields are only added, readers ignore unknown ones.
 
+mod findings;
+pub(crate) mod readings;
+mod work;
+
+pub(crate) use findings::*;
+pub(crate) use work::*;
+
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use smolotchi_store::Severity;

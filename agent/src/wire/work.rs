@@ -1,0 +1,322 @@
+//! Jobs, leases, artifacts and stage requests, as core tells them and takes them.
+
+#![allow(dead_code, reason = "the parts that speak it come one by one")]
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// Where a job stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum JobState {
+    /// To be done, once it is due.
+    Queued,
+    /// A worker holds it.
+    Leased,
+    /// It stopped at a stage request, and goes on when that is decided.
+    Waiting,
+    /// Done, with a result.
+    Done,
+    /// Given up, with an error.
+    Failed,
+    /// Taken back by an operator.
+    Cancelled,
+}
+
+/// One job of `GET /v1/jobs`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Job {
+    /// Ascending, never used twice.
+    pub(crate) id: i64,
+    /// What is to be done, such as `run`.
+    pub(crate) kind: String,
+    /// The profile, for kinds that have one.
+    pub(crate) profile: Option<String>,
+    /// Any JSON value.
+    pub(crate) input: Value,
+    /// Where it stands.
+    pub(crate) state: JobState,
+    /// Higher ones come first.
+    pub(crate) priority: i64,
+    /// RFC 3339.
+    pub(crate) created_at: String,
+    /// Who asked for it.
+    pub(crate) created_by: String,
+    /// Not before this moment, RFC 3339.
+    pub(crate) due_at: String,
+    /// How often it was begun.
+    pub(crate) attempts: u32,
+    /// How often it may be begun.
+    pub(crate) max_attempts: u32,
+    /// When its state last changed, RFC 3339.
+    pub(crate) changed_at: String,
+    /// What came out.
+    pub(crate) result: Option<Value>,
+    /// Why it failed the last time.
+    pub(crate) error: Option<String>,
+}
+
+/// `GET /v1/jobs?state=&before=&limit=`: newest first.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Jobs {
+    /// Newest first.
+    pub(crate) jobs: Vec<Job>,
+}
+
+/// `POST /v1/jobs`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct NewJob {
+    /// What is to be done.
+    pub(crate) kind: String,
+    /// The profile, for kinds that have one.
+    #[serde(default)]
+    pub(crate) profile: Option<String>,
+    /// Any JSON value.
+    #[serde(default)]
+    pub(crate) input: Value,
+    /// Higher ones come first.
+    #[serde(default)]
+    pub(crate) priority: i64,
+    /// Who asks, besides what the kernel says of the caller.
+    #[serde(default)]
+    pub(crate) by: Option<String>,
+}
+
+/// A process, so that no other one is ever taken for it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Process {
+    /// The service's role, such as `ai`.
+    pub(crate) role: String,
+    /// Its number.
+    pub(crate) pid: u32,
+    /// When it was started, in clock ticks since boot (proc_pid_stat(5), field 22).
+    pub(crate) start_ticks: u64,
+    /// The boot that it lives in.
+    pub(crate) boot_id: String,
+}
+
+/// `POST /v1/jobs/lease`: waits up to `wait_s` seconds (at most 100) for a job that is due.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct WantJob {
+    /// Who will do it.
+    pub(crate) owner: Process,
+    /// The kinds that it can do.
+    pub(crate) kinds: Vec<String>,
+    /// How long to wait for one.
+    #[serde(default)]
+    pub(crate) wait_s: u64,
+    /// How long it will be held before it counts as lost, unless renewed.
+    pub(crate) lease_s: u64,
+}
+
+/// The answer to `POST /v1/jobs/lease`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct LeasedJob {
+    /// The job, if there was one.
+    pub(crate) job: Option<Job>,
+    /// Proves who holds it; needed to renew and to finish.
+    pub(crate) token: Option<String>,
+}
+
+/// `POST /v1/jobs/ID/renew`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RenewJob {
+    /// From the lease.
+    pub(crate) token: String,
+    /// From now.
+    pub(crate) lease_s: u64,
+}
+
+/// How a worker leaves a job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Outcome {
+    /// Done.
+    Done,
+    /// Failed; tried again if there are attempts left.
+    Failed,
+    /// Failed in a way that another try wouldn't mend.
+    Refused,
+    /// Stopped at a stage request.
+    Waiting,
+}
+
+/// `POST /v1/jobs/ID/finish`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct FinishJob {
+    /// From the lease.
+    pub(crate) token: String,
+    /// How it went.
+    pub(crate) outcome: Outcome,
+    /// What came out.
+    #[serde(default)]
+    pub(crate) result: Option<Value>,
+    /// Why it failed.
+    #[serde(default)]
+    pub(crate) error: Option<String>,
+}
+
+/// One lease of `GET /v1/locks`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Lock {
+    /// What is held, such as `job/12`.
+    pub(crate) name: String,
+    /// By whom.
+    pub(crate) owner: Process,
+    /// Since when, RFC 3339.
+    pub(crate) taken_at: String,
+    /// Seconds until it ends; below 0: since it ended.
+    pub(crate) expires_in_s: i64,
+    /// Whether its owner can't be there any more.
+    pub(crate) stale: bool,
+    /// Why it is stale or not, in words.
+    pub(crate) why: String,
+}
+
+/// `GET /v1/locks`, and the answer to `POST /v1/locks/clean` (what was cleaned).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Locks {
+    /// By name.
+    pub(crate) locks: Vec<Lock>,
+}
+
+/// Whether an artifact's content is what was put.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum ArtifactState {
+    /// As far as known.
+    Whole,
+    /// Not what was put; set aside, and never served.
+    Damaged,
+}
+
+/// One artifact of `GET /v1/artifacts`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Artifact {
+    /// Ascending, never used twice.
+    pub(crate) id: i64,
+    /// What it is, such as `plan`, `inputs`, `result`, `note`.
+    pub(crate) kind: String,
+    /// A file name.
+    pub(crate) name: String,
+    /// A media type, such as `application/json`.
+    pub(crate) media: String,
+    /// Of the content, in hexadecimal.
+    pub(crate) sha256: String,
+    /// Of the content.
+    pub(crate) bytes: u64,
+    /// RFC 3339.
+    pub(crate) created_at: String,
+    /// The job that made it.
+    pub(crate) job_id: Option<i64>,
+    /// The run that made it.
+    pub(crate) run_id: Option<i64>,
+    /// Whether its content is what was put.
+    pub(crate) state: ArtifactState,
+    /// What was found wrong.
+    pub(crate) fault: Option<String>,
+    /// When its content was last read and compared, RFC 3339.
+    pub(crate) checked_at: Option<String>,
+}
+
+/// `GET /v1/artifacts?kind=&job=&run=&before=&limit=`: newest first. One: `GET /v1/artifacts/ID`; its content:
+/// `GET /v1/artifacts/ID/content`; a new one: `POST /v1/artifacts?kind=&name=&media=&job=&run=` with the content as the body.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Artifacts {
+    /// Newest first.
+    pub(crate) artifacts: Vec<Artifact>,
+}
+
+/// The answer to `POST /v1/artifacts/verify`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Verified {
+    /// How many were read and compared.
+    pub(crate) checked: u64,
+    /// Their bytes.
+    pub(crate) bytes: u64,
+    /// Those whose content is missing or something else.
+    pub(crate) damaged: Vec<Artifact>,
+}
+
+/// Where a stage request stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum StageState {
+    /// An operator has to decide.
+    Pending,
+    /// The run goes on with the step.
+    Approved,
+    /// The run goes on without it.
+    Denied,
+    /// Nobody decided in time: as denied.
+    Expired,
+}
+
+/// One request of `GET /v1/stages`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Stage {
+    /// Ascending, never used twice.
+    pub(crate) id: i64,
+    /// The run that waits.
+    pub(crate) run_id: i64,
+    /// Its job.
+    pub(crate) job_id: i64,
+    /// The step of its plan, from 1.
+    pub(crate) step: u32,
+    /// The action of the step.
+    pub(crate) action: String,
+    /// Its risk class.
+    pub(crate) risk: String,
+    /// Why it needs somebody's word.
+    pub(crate) reason: String,
+    /// RFC 3339.
+    pub(crate) requested_at: String,
+    /// RFC 3339.
+    pub(crate) expires_at: String,
+    /// Where it stands.
+    pub(crate) state: StageState,
+    /// RFC 3339.
+    pub(crate) decided_at: Option<String>,
+    /// Who.
+    pub(crate) decided_by: Option<String>,
+    /// Why.
+    pub(crate) why: Option<String>,
+}
+
+/// `GET /v1/stages?state=&limit=`: newest first.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Stages {
+    /// Newest first.
+    pub(crate) stages: Vec<Stage>,
+}
+
+/// `POST /v1/stages`, by the worker. The same run and step again is the same request.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs, reason = "as in Stage")]
+pub(crate) struct NewStage {
+    pub(crate) run_id: i64,
+    pub(crate) job_id: i64,
+    pub(crate) step: u32,
+    pub(crate) action: String,
+    pub(crate) risk: String,
+    pub(crate) reason: String,
+    /// How long it may be decided.
+    pub(crate) valid_s: u64,
+}
+
+/// `POST /v1/stages/ID/approve` and `/deny`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Decision {
+    /// Why.
+    pub(crate) why: String,
+    /// Who, besides what the kernel says of the caller.
+    #[serde(default)]
+    pub(crate) by: Option<String>,
+}
