@@ -8,6 +8,10 @@ use toml::de::{DeTable, DeValue};
 pub(crate) enum Given {
     /// A whole number.
     Integer(i64),
+    /// A string.
+    Text(String),
+    /// true or false.
+    Flag(bool),
     /// A list of strings.
     List(Vec<String>),
     /// Something that no setting takes, as words.
@@ -18,6 +22,8 @@ impl std::fmt::Display for Given {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Given::Integer(number) => write!(f, "{number}"),
+            Given::Text(text) => write!(f, "{text:?}"),
+            Given::Flag(flag) => write!(f, "{flag}"),
             Given::List(items) => write!(f, "{items:?}"),
             Given::Other(words) => f.write_str(words),
         }
@@ -80,8 +86,8 @@ fn given(value: &DeValue<'_>) -> Given {
         DeValue::Array(items) => {
             items.iter().map(|item| item.get_ref().as_str().map(str::to_owned)).collect::<Option<_>>().map_or_else(other, Given::List)
         }
-        DeValue::String(text) => Given::Other(format!("the text {text:?}")),
-        DeValue::Boolean(flag) => Given::Other(flag.to_string()),
+        DeValue::String(text) => Given::Text(text.to_string()),
+        DeValue::Boolean(flag) => Given::Flag(*flag),
         _ => other(),
     }
 }

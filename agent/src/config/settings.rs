@@ -51,27 +51,21 @@ impl Merged {
                 max_events: limit(self.integer("retention.max_events")?),
                 max_age_days: limit(self.integer("retention.max_age_days")?).and_then(|days| u32::try_from(days).ok()),
             },
-            web: WebSettings { hosts: self.hosts("web.hosts")?, refresh_seconds: limit(self.integer("web.refresh_seconds")?) },
+            web: WebSettings {
+                hosts: self.take("web.hosts", Kind::list)?.iter().map(|host| host.to_ascii_lowercase()).collect(),
+                refresh_seconds: limit(self.integer("web.refresh_seconds")?),
+            },
         })
     }
 
-    fn integer(&self, name: &str) -> Result<u64> {
-        match (self.get(name), key(name).map(|key| key.kind)) {
-            (Some((Given::Integer(number), _)), Some(Kind::Integer { min, max, or_zero })) => match u64::try_from(*number) {
-                Ok(number) if (min..=max).contains(&number) || (or_zero && number == 0) => Ok(number),
-                _ => Err(self.invalid(name)),
-            },
-            _ => Err(self.invalid(name)),
-        }
+    /// One value, by what its kind takes. The other kinds have the same: `self.take(name, Kind::flag)`.
+    fn take<T>(&self, name: &str, take: fn(Kind, &Given) -> Option<T>) -> Result<T> {
+        let value = self.get(name).zip(key(name)).and_then(|((given, _), key)| take(key.kind, given));
+        value.ok_or_else(|| self.invalid(name))
     }
 
-    fn hosts(&self, name: &str) -> Result<Vec<String>> {
-        match self.get(name) {
-            Some((Given::List(hosts), _)) if hosts.iter().all(|host| is_host(host)) => {
-                Ok(hosts.iter().map(|host| host.to_ascii_lowercase()).collect())
-            }
-            _ => Err(self.invalid(name)),
-        }
+    fn integer(&self, name: &str) -> Result<u64> {
+        self.take(name, Kind::integer)
     }
 
     fn invalid(&self, name: &str) -> Fault {
@@ -82,16 +76,6 @@ impl Merged {
         };
         fault.fact("key", name).fact("expected", key(name).map(|key| key.kind.expected()).unwrap_or_default())
     }
-}
-
-/// A name or an address without port; IPv6 without brackets.
-fn is_host(text: &str) -> bool {
-    let name = !text.is_empty()
-        && text.len() <= 253
-        && text.split('.').all(|part| {
-            !part.is_empty() && part.len() <= 63 && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
-        });
-    name || text.parse::<std::net::Ipv6Addr>().is_ok()
 }
 
 #[cfg(test)]
