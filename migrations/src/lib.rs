@@ -9,6 +9,7 @@ mod content;
 mod error;
 mod event;
 mod export;
+mod figures;
 mod ladder;
 pub mod migrate;
 #[cfg(test)]
@@ -24,6 +25,7 @@ mod walks;
 pub use check::{CheckReport, check};
 pub use error::{Result, StoreError};
 pub use event::{Event, NewEvent, Severity};
+pub use figures::Figures;
 pub use rehearse::{Rehearsal, Rehearsed, Undo, rehearse, rehearse_as};
 pub use snapshot::{Restored, Snapshot, restore, snapshot};
 pub use store::{Appended, Proof, Retained, RetentionPolicy, Store, Summary, TOPIC_BYTES};

@@ -70,8 +70,12 @@ impl Core {
     }
 
     async fn status(&self) -> Result<wire::Status> {
-        let summary = self.summary().await?;
-        Ok(wire::Status {
+        Ok(self.status_with(self.summary().await?))
+    }
+
+    /// The status that these figures belong to.
+    fn status_with(&self, summary: smolotchi_store::Summary) -> wire::Status {
+        wire::Status {
             version: VERSION.to_owned(),
             schema: self.schema,
             uptime_s: clock::boottime_ms().saturating_sub(self.started_boottime_ms) / 1000,
@@ -83,14 +87,19 @@ impl Core {
             },
             database: wire::DatabaseFigures { bytes: summary.bytes },
             started_at: clock::rfc3339(self.started_at_ms),
-        })
+        }
     }
 
     async fn health(&self) -> wire::Health {
+        self.health_with(self.summary().await.map(|summary| summary.events_total).map_err(|fault| fault.to_string()))
+    }
+
+    /// The health with this number of events, or why they can't be read.
+    fn health_with(&self, events: Result<u64, String>) -> wire::Health {
         health::decide(&health::Facts {
             turns: self.turns.seq(),
             turn_age_ms: self.turns.age_ms(),
-            events: self.summary().await.map(|summary| summary.events_total).map_err(|fault| fault.to_string()),
+            events,
             schema: self.schema,
             free_bytes: rustix::fs::statvfs(&self.state).ok().map(|disk| disk.f_bavail * disk.f_frsize),
             min_free_mib: self.settings.read().map_or(0, |settings| settings.core.min_free_mib),

@@ -77,7 +77,10 @@ async fn turn(paths: &Paths, listener: UnixListener, settings: config::Settings,
         settings: RwLock::new(settings),
         state: paths.state(),
         uid: rustix::process::geteuid().as_raw(),
-        worker: std::fs::read_to_string(paths.passwd()).ok().and_then(|text| Account::in_passwd(&text, "smolotchi-ai")).map(|user| user.uid),
+        worker: std::fs::read_to_string(paths.passwd())
+            .ok()
+            .and_then(|text| Account::in_passwd(&text, "smolotchi-ai"))
+            .map(|user| user.uid),
         schema,
         started_at_ms: clock::now_ms(),
         started_boottime_ms: clock::boottime_ms(),

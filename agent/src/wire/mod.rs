@@ -3,10 +3,12 @@
 //! The shapes are the contract of version 1 (`/v1/…`): fields are only added, readers ignore unknown ones.
 
 mod findings;
+mod now;
 pub(crate) mod readings;
 mod work;
 
 pub(crate) use findings::*;
+pub(crate) use now::*;
 pub(crate) use work::*;
 
 use serde::{Deserialize, Serialize};

@@ -2,7 +2,7 @@
 
 use super::Answer;
 use crate::clock;
-use crate::core::refuse::{parse};
+use crate::core::refuse::parse;
 use crate::core::{Core, retention};
 use crate::wire::{self, MAX_EVENTS};
 use axum::body::Bytes;
@@ -42,7 +42,7 @@ fn limit(query: &str) -> Result<u32, Fault> {
     })
 }
 
-fn shown(event: smolotchi_store::Event) -> wire::Event {
+pub(super) fn shown(event: smolotchi_store::Event) -> wire::Event {
     wire::Event {
         id: event.id,
         at: clock::rfc3339(event.at_ms),

@@ -3,6 +3,7 @@
 //! One file for each part of the state: its `routes` are for reading and for admins, its `worker` routes also for the ai worker.
 
 mod events;
+mod now;
 
 use super::Core;
 use super::refuse::Refusal;
@@ -28,6 +29,7 @@ pub(super) fn router(core: Arc<Core>) -> Router {
         .route("/v1/health", get(health))
         .route("/v1/prove", post(prove))
         .merge(events::routes())
+        .merge(now::routes())
         .layer(middleware::from_fn_with_state(core.clone(), admins));
     admin
         .fallback(async || Refusal::no_such_call())
