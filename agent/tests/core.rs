@@ -65,6 +65,13 @@ fn the_heartbeat_moves_and_the_card_is_left_alone() {
     assert!(later["boottime_ms"].as_u64() >= first["boottime_ms"].as_u64().map(|at| at + 900), "{first} {later}");
     assert_eq!((later["pid"].as_u64(), later["schema"].as_u64()), (first["pid"].as_u64(), Some(u64::from(smolotchi_store::schema_own()))));
     assert_eq!(files(), before, "nothing happened, nothing is written");
+    assert_eq!(later["every_ms"], 1_000, "lively at first");
+    // Who proves sees a heartbeat that moves, however calm the loop is.
+    let before = heartbeat(&node)["seq"].as_u64();
+    for _ in 0..5 {
+        assert_eq!(node.call("POST", "/v1/prove", "").0, 200);
+    }
+    assert!(heartbeat(&node)["seq"].as_u64() >= before.map(|seq| seq + 5), "{before:?} {}", heartbeat(&node));
     core.stop();
 }
 

@@ -2,15 +2,12 @@
 
 use crate::client::{Client, block_on};
 use crate::clock;
-use crate::core::heartbeat::Heartbeat;
+use crate::core::heartbeat::{Heartbeat, stale_ms};
 use crate::paths::Paths;
 use crate::release::VERSION;
 use crate::wire::{Check, Health, Status, Verdict};
 use smolotchi_operator::output::{columns, emit};
 use smolotchi_operator::{Code, Exit, Fault, Format, Result, Table};
-
-/// How old the heartbeat may be.
-const STALE_MS: u64 = 5_000;
 
 impl Table for Health {
     fn table(&self) -> String {
@@ -57,8 +54,11 @@ pub(super) fn look(paths: &Paths, status: &Status, health: Health) -> Health {
 }
 
 fn heartbeat(read: &Result<Heartbeat, String>, boottime_ms: u64) -> Check {
-    match read.as_ref().map(|beat| (beat.seq, beat.age_ms(boottime_ms))) {
-        Ok((seq, Some(age))) => Check::new("heartbeat", age <= STALE_MS, format!("number {seq}, {age} ms old")),
+    match read.as_ref().map(|beat| (beat, beat.age_ms(boottime_ms))) {
+        Ok((Heartbeat { seq, every_ms, .. }, Some(age))) => {
+            let detail = format!("number {seq}, {age} ms old, one every {every_ms} ms");
+            Check::new("heartbeat", age <= stale_ms(*every_ms), detail)
+        }
         Ok((_, None)) => Check::new("heartbeat", false, "is from another boot"),
         Err(what) => Check::new("heartbeat", false, what.as_str()),
     }
@@ -77,11 +77,18 @@ mod tests {
 
     #[test]
     fn a_heartbeat_must_be_young_and_of_this_boot() {
-        let beat = |at| Ok(Heartbeat { seq: 1, boottime_ms: at, pid: 1, version: "x".into(), schema: 3 });
-        let cases =
-            [(beat(10_000), true), (beat(5_000), true), (beat(4_999), false), (beat(10_001), false), (Err("gone".to_owned()), false)];
+        let beat = |at, every_ms| Ok(Heartbeat { seq: 1, boottime_ms: at, pid: 1, version: "x".into(), schema: 3, every_ms });
+        let cases = [
+            (beat(100_000, 1_000), true),
+            (beat(95_000, 1_000), true),
+            (beat(94_999, 1_000), false),
+            (beat(100_001, 1_000), false),
+            (beat(47_500, 20_000), true),
+            (beat(47_499, 20_000), false),
+            (Err("gone".to_owned()), false),
+        ];
         for (read, ok) in cases {
-            assert_eq!(heartbeat(&read, 10_000).ok, ok, "{read:?}");
+            assert_eq!(heartbeat(&read, 100_000).ok, ok, "{read:?}");
         }
     }
 }

@@ -1,9 +1,7 @@
 //! What core says about itself: the facts are gathered by the caller, decided here.
 
+use super::heartbeat::stale_ms;
 use crate::wire::{Check, Health};
-
-/// How old the last turn of the loop may be.
-pub(super) const STALE_MS: u64 = 5_000;
 
 /// The facts that core's health is decided from.
 #[derive(Debug)]
@@ -12,6 +10,8 @@ pub(super) struct Facts {
     pub(super) turns: u64,
     /// Milliseconds since the last one.
     pub(super) turn_age_ms: u64,
+    /// Milliseconds after which the next one is due.
+    pub(super) every_ms: u64,
     /// The number of stored events, or why the database can't be read.
     pub(super) events: Result<u64, String>,
     /// The database's schema.
@@ -25,7 +25,7 @@ pub(super) struct Facts {
 /// Core's health.
 pub(super) fn decide(facts: &Facts) -> Health {
     let mut checks = vec![
-        Check::new("loop", facts.turn_age_ms <= STALE_MS, format!("turn {}, {} ms ago", facts.turns, facts.turn_age_ms)),
+        Check::new("loop", facts.turn_age_ms <= stale_ms(facts.every_ms), format!("turn {}, {} ms ago", facts.turns, facts.turn_age_ms)),
         match &facts.events {
             Ok(events) => Check::new("database", true, format!("schema {}, {events} events", facts.schema)),
             Err(what) => Check::new("database", false, what.clone()),
@@ -46,11 +46,21 @@ mod tests {
 
     #[test]
     fn each_fact_alone_makes_unhealthy() {
-        let well = || Facts { turns: 9, turn_age_ms: 900, events: Ok(4), schema: 3, free_bytes: Some(17 << 20), min_free_mib: 16 };
+        let well = || Facts {
+            turns: 9,
+            turn_age_ms: 900,
+            every_ms: 1_000,
+            events: Ok(4),
+            schema: 3,
+            free_bytes: Some(17 << 20),
+            min_free_mib: 16,
+        };
         type Break = fn(&mut Facts);
-        let cases: [(&str, Break, Option<&str>); 6] = [
+        let cases: [(&str, Break, Option<&str>); 8] = [
             ("well", |_| {}, None),
             ("slow loop", |facts| facts.turn_age_ms = 5_001, Some("loop")),
+            ("calm loop", |facts| (facts.turn_age_ms, facts.every_ms) = (52_500, 20_000), None),
+            ("slow calm loop", |facts| (facts.turn_age_ms, facts.every_ms) = (52_501, 20_000), Some("loop")),
             ("no database", |facts| facts.events = Err("gone".into()), Some("database")),
             ("full disk", |facts| facts.free_bytes = Some(15 << 20), Some("disk")),
             ("disk not checked", |facts| (facts.free_bytes, facts.min_free_mib) = (Some(0), 0), None),

@@ -30,7 +30,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
-/// How long a read of figures may wait before the database counts as stuck.
+/// How long a read of figures or a turn of the loop may take before core counts as stuck.
 const READ_TIME: Duration = Duration::from_secs(5);
 
 /// What the API and the loop share.
@@ -69,6 +69,12 @@ impl Core {
         read.unwrap_or_else(|_| Err(Fault::new(Code::CoreFailed, "the database did not answer in time")))
     }
 
+    /// Makes the loop turn; its heartbeat is then fresh.
+    async fn turn_now(&self) -> Result<()> {
+        let turned = tokio::time::timeout(READ_TIME, self.turns.turn_now()).await;
+        turned.map_err(|_| Fault::new(Code::CoreFailed, "core's loop does not turn"))
+    }
+
     async fn status(&self) -> Result<wire::Status> {
         Ok(self.status_with(self.summary().await?))
     }
@@ -99,6 +105,7 @@ impl Core {
         health::decide(&health::Facts {
             turns: self.turns.seq(),
             turn_age_ms: self.turns.age_ms(),
+            every_ms: self.turns.every_ms(),
             events,
             schema: self.schema,
             free_bytes: rustix::fs::statvfs(&self.state).ok().map(|disk| disk.f_bavail * disk.f_frsize),

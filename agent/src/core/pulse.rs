@@ -12,26 +12,58 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
+use tokio::sync::watch;
 
-/// How often the loop turns.
-const EVERY: Duration = Duration::from_secs(1);
+/// How often the loop turns at first: the watch of an upgrade falls there, and it may be an older installer's, which wants a
+/// heartbeat every second.
+const LIVELY: Duration = Duration::from_secs(1);
+/// For how long after the start.
+const AT_FIRST: Duration = Duration::from_secs(300);
+/// How often afterwards. Whoever wants to see a turn sooner asks for one (`POST /v1/prove`).
+const CALM: Duration = Duration::from_secs(20);
 
-/// What others may know about the loop.
+/// How long from one turn to the next: at least three turns in the watchdog's time.
+fn pause(running: Duration, watchdog: Option<Duration>) -> Duration {
+    let wanted = if running < AT_FIRST { LIVELY } else { CALM };
+    watchdog.map_or(wanted, |timeout| wanted.min(timeout / 3))
+}
+
+/// What others may know about the loop, and how they ask it to turn.
 #[derive(Debug, Default)]
 pub(crate) struct Turns {
-    seq: AtomicU64,
+    seq: watch::Sender<u64>,
     at_ms: AtomicU64,
+    every_ms: AtomicU64,
+    asked: tokio::sync::Notify,
 }
 
 impl Turns {
     /// How many turns were made.
     pub(crate) fn seq(&self) -> u64 {
-        self.seq.load(Ordering::Relaxed)
+        *self.seq.borrow()
     }
 
     /// Milliseconds since the last turn.
     pub(crate) fn age_ms(&self) -> u64 {
         clock::boottime_ms().saturating_sub(self.at_ms.load(Ordering::Relaxed))
+    }
+
+    /// Milliseconds from the last turn to the next.
+    pub(crate) fn every_ms(&self) -> u64 {
+        self.every_ms.load(Ordering::Relaxed)
+    }
+
+    /// Asks the loop to turn at once and waits until it has: its heartbeat is then fresh.
+    pub(crate) async fn turn_now(&self) {
+        let mut seq = self.seq.subscribe();
+        self.asked.notify_one();
+        // The sender is ours and stays.
+        let _ = seq.changed().await;
+    }
+
+    /// Waits until somebody asks for a turn.
+    pub(crate) async fn asked(&self) {
+        self.asked.notified().await;
     }
 }
 
@@ -41,13 +73,14 @@ pub(crate) struct Pulse<S> {
     turns: Arc<Turns>,
     file: PathBuf,
     schema: u32,
+    started_ms: u64,
     writes: bool,
 }
 
 impl<S: 'static> Pulse<S> {
     /// A pulse that writes to `file`.
     pub(crate) fn new(owner: Owner<S>, file: PathBuf, schema: u32) -> Self {
-        Pulse { owner, turns: Arc::default(), file, schema, writes: true }
+        Pulse { owner, turns: Arc::default(), file, schema, started_ms: clock::boottime_ms(), writes: true }
     }
 
     /// The figures of this pulse.
@@ -55,19 +88,15 @@ impl<S: 'static> Pulse<S> {
         self.turns.clone()
     }
 
-    /// How often to turn: once a second, or twice in a shorter watchdog's time.
-    pub(crate) fn every(notify: &Notify) -> Duration {
-        notify.watchdog_timeout().map_or(EVERY, |timeout| EVERY.min(timeout / 2))
-    }
-
-    /// One turn. Errors: `core.failed` when the state's thread has ended.
-    pub(crate) async fn turn(&mut self, notify: &Notify) -> Result<()> {
+    /// One turn; how long until the next. Errors: `core.failed` when the state's thread has ended.
+    pub(crate) async fn turn(&mut self, notify: &Notify) -> Result<Duration> {
         self.owner.call(|_| ()).await?;
+        let running = Duration::from_millis(clock::boottime_ms().saturating_sub(self.started_ms));
+        let pause = pause(running, notify.watchdog_timeout());
+        let every_ms = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX);
         let seq = self.turns.seq() + 1;
-        let beat = Heartbeat::now(seq, self.schema);
-        self.turns.at_ms.store(beat.boottime_ms, Ordering::Relaxed);
-        self.turns.seq.store(seq, Ordering::Relaxed);
-        // Said once, not every second: the journal is on the card.
+        let beat = Heartbeat::now(seq, self.schema, every_ms);
+        // Said once, not at every turn: the journal is on the card.
         match beat.write(&self.file) {
             Ok(()) => self.writes = true,
             Err(fault) if self.writes => {
@@ -76,8 +105,11 @@ impl<S: 'static> Pulse<S> {
             }
             Err(_) => {}
         }
+        self.turns.at_ms.store(beat.boottime_ms, Ordering::Relaxed);
+        self.turns.every_ms.store(every_ms, Ordering::Relaxed);
+        self.turns.seq.send_replace(seq);
         notify.watchdog();
-        Ok(())
+        Ok(pause)
     }
 }
 
@@ -127,10 +159,41 @@ mod tests {
     }
 
     #[test]
-    fn a_short_watchdog_makes_the_loop_faster() {
-        let every = |watchdog| Pulse::<()>::every(&Notify::new(None, watchdog));
-        assert_eq!(every(None), Duration::from_secs(1));
-        assert_eq!(every(Some(Duration::from_secs(30))), Duration::from_secs(1));
-        assert_eq!(every(Some(Duration::from_secs(1))), Duration::from_millis(500));
+    fn the_loop_is_lively_at_first_then_calm_and_never_slower_than_the_watchdog() {
+        let seconds = Duration::from_secs;
+        let cases = [
+            (0, None, 1_000),
+            (299, None, 1_000),
+            (300, None, 20_000),
+            (300, Some(60), 20_000),
+            (300, Some(10), 3_333),
+            (0, Some(60), 1_000),
+            (0, Some(2), 666),
+        ];
+        for (running, watchdog, millis) in cases {
+            assert_eq!(pause(seconds(running), watchdog.map(seconds)).as_millis(), millis, "{running} {watchdog:?}");
+        }
+    }
+
+    #[test]
+    fn who_asks_for_a_turn_gets_one_with_its_heartbeat() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("heartbeat.json");
+        let (owner, thread) = Owner::start(|| Ok(())).unwrap();
+        let mut pulse = Pulse::new(owner.clone(), file.clone(), 3);
+        let turns = pulse.turns();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let ((), turned) = tokio::join!(turns.turn_now(), async {
+                turns.asked().await;
+                pulse.turn(&Notify::default()).await
+            });
+            turned.unwrap();
+            assert_eq!((turns.seq(), Heartbeat::read(&file).unwrap().seq), (1, 1), "the heartbeat is there before the answer");
+            let nobody = tokio::time::timeout(Duration::from_millis(50), turns.turn_now());
+            assert!(nobody.await.is_err(), "nobody turns");
+            owner.stop().await;
+        });
+        thread.join().unwrap();
     }
 }

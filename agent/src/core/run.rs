@@ -20,7 +20,6 @@ use std::path::Path;
 use std::sync::{Arc, RwLock};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
-use tokio::time::MissedTickBehavior;
 
 /// Runs until SIGTERM or SIGINT. Errors before READY: wrong user, configuration, `store.missing` (30),
 /// `store.newer-schema` and `store.older-schema` (20).
@@ -88,7 +87,7 @@ async fn turn(paths: &Paths, listener: UnixListener, settings: config::Settings,
     note(&core, "core.started", json!({ "version": VERSION, "schema": schema, "boot_id": clock::boot_id() })).await;
 
     // The first turn comes before the first answer: until then health would say that the loop stands still.
-    pulse.turn(&notify).await?;
+    let mut pause = pulse.turn(&notify).await?;
     let (stop, stopped) = watch::channel(false);
     let calls = tokio::spawn(serve(listener, api::router(core.clone()), stopped));
     notify.ready(&format!("version {VERSION}, schema {schema}"));
@@ -98,11 +97,18 @@ async fn turn(paths: &Paths, listener: UnixListener, settings: config::Settings,
     #[cfg(feature = "demo-irreversible")]
     tokio::spawn(super::demo::crash_if_sick(core.clone()));
 
-    let mut turns = tokio::time::interval(Pulse::<Store>::every(&notify));
-    turns.set_missed_tick_behavior(MissedTickBehavior::Skip);
     let result = loop {
+        let due = async {
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                () = core.turns.asked() => {}
+            }
+        };
         tokio::select! {
-            _ = turns.tick() => if let Err(fault) = pulse.turn(&notify).await { break Err(fault) },
+            () = due => match pulse.turn(&notify).await {
+                Ok(next) => pause = next,
+                Err(fault) => break Err(fault),
+            },
             _ = terminate.recv() => break Ok(()),
             _ = interrupt.recv() => break Ok(()),
             _ = hangup.recv() => reload(&core, paths, &notify),

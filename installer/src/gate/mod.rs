@@ -34,6 +34,21 @@ pub struct Heartbeat {
     pub version: String,
     /// The schema of its database.
     pub schema: u32,
+    /// Milliseconds until the next one is due; a version that doesn't say writes one every second.
+    #[serde(default = "every_second")]
+    pub every_ms: u64,
+}
+
+fn every_second() -> u64 {
+    1_000
+}
+
+impl Heartbeat {
+    /// How old it may be before it isn't fresh any more: two and a half times its own promise, and a little for a machine that
+    /// is slow. No promise is believed beyond a minute.
+    fn stale_ms(&self) -> u64 {
+        self.every_ms.clamp(1_000, 60_000) * 5 / 2 + 2_500
+    }
 }
 
 /// Everything that one look shows.
@@ -77,8 +92,6 @@ pub enum Judgement {
 const PATIENCE: u64 = 3;
 /// The unit that owns heartbeat and proof.
 const CORE: &str = "smolotchi-core";
-/// A heartbeat older than this isn't fresh; core writes one every second.
-const STALE_MS: u64 = 5_000;
 
 /// The judge of one version.
 #[derive(Debug)]
@@ -176,9 +189,10 @@ impl Judge {
             None => complaints.push("there is no heartbeat".to_owned()),
             Some(beat) => {
                 let age = sample.now_ms.saturating_sub(beat.boottime_ms);
-                if age > STALE_MS {
+                let stale = beat.stale_ms();
+                if age > stale {
                     complaints.push(format!("the heartbeat is {age} ms old"));
-                } else if self.last_seq == Some(beat.seq) && age > STALE_MS / 2 {
+                } else if self.last_seq == Some(beat.seq) && age > stale / 2 {
                     complaints.push(format!("the heartbeat stands still at {}", beat.seq));
                 }
                 if beat.version != self.expected.version {

@@ -22,7 +22,7 @@ fn good(second: u64) -> Sample {
             enabled: "enabled".into(),
             watchdog: Some((900, 10_000)),
         }],
-        heartbeat: Some(Heartbeat { seq: second, boottime_ms: second * 1000, version: "0.2.0".into(), schema: 3 }),
+        heartbeat: Some(Heartbeat { seq: second, boottime_ms: second * 1000, version: "0.2.0".into(), schema: 3, every_ms: 1_000 }),
         proof: Ok(3),
     }
 }
@@ -98,6 +98,32 @@ fn each_thing_that_must_hold_is_looked_at() {
         assert_eq!(second, 20, "{words}");
         assert!(reason.contains(words), "{words}: {reason}");
     }
+}
+
+#[test]
+fn a_heartbeat_is_judged_by_its_own_promise() {
+    // every_ms, how often it really comes, whether the version is healthy.
+    let cases = [
+        (1_000, 1, true),
+        (1_000, 20, false),
+        (20_000, 20, true),
+        (20_000, 25, true),
+        (20_000, 60, false),
+        (u64::MAX, 200, false),
+        (0, 1, true),
+    ];
+    for (every_ms, period, healthy) in cases {
+        let mut judge = Judge::new(judge().expected, GateSettings { window_s: 90, deadline_s: 180 });
+        let decided = (1_000..2_000).find_map(|second| {
+            let beat = second - second % period;
+            let mut sample = good(second);
+            sample.heartbeat = Some(Heartbeat { every_ms, ..good(beat).heartbeat.unwrap() });
+            Some(judge.feed(&sample)).filter(|judgement| !matches!(judgement, Judgement::Waiting(_)))
+        });
+        assert_eq!(decided == Some(Judgement::Healthy), healthy, "{every_ms} {period}: {decided:?}");
+    }
+    let old = r#"{"seq":12,"boottime_ms":81234,"pid":321,"version":"0.1.0","schema":1}"#;
+    assert_eq!(serde_json::from_str::<Heartbeat>(old).unwrap().stale_ms(), 5_000, "a version that promised nothing");
 }
 
 #[test]
