@@ -14,11 +14,12 @@ CREATE TABLE IF NOT EXISTS parked_sensors (
 ) STRICT;
 ALTER TABLE parked_sensors RENAME TO sensors;
 
--- A number or a text. Written in batches: the newest ones of a machine that loses its power may be missing.
+-- A number or a text. Written in batches: the newest ones of a machine that loses its power may be missing. By time first:
+-- a batch then fills a page or two of the card; by sensor first it would change a page for each sensor.
 CREATE TABLE IF NOT EXISTS parked_readings (
-    sensor_id INTEGER NOT NULL,
     at_ms     INTEGER NOT NULL,
+    sensor_id INTEGER NOT NULL,
     value     ANY NOT NULL,
-    PRIMARY KEY (sensor_id, at_ms)
+    PRIMARY KEY (at_ms, sensor_id)
 ) STRICT, WITHOUT ROWID;
 ALTER TABLE parked_readings RENAME TO readings;

@@ -14,6 +14,7 @@ mod ladder;
 pub mod migrate;
 #[cfg(test)]
 mod proofs;
+mod readings;
 mod records;
 mod rehearse;
 mod rules;
@@ -26,6 +27,7 @@ pub use check::{CheckReport, check};
 pub use error::{Result, StoreError};
 pub use event::{Event, NewEvent, Severity};
 pub use figures::Figures;
+pub use readings::{NewReading, ReadingValue, SENSOR_BYTES, SensorRow, Series};
 pub use rehearse::{Rehearsal, Rehearsed, Undo, rehearse, rehearse_as};
 pub use snapshot::{Restored, Snapshot, restore, snapshot};
 pub use store::{Appended, Proof, Retained, RetentionPolicy, Store, Summary, TOPIC_BYTES};

@@ -158,3 +158,92 @@ fn an_older_schema_is_refused() {
     let (_folder, path) = database(1);
     assert_eq!(Store::open(&path).unwrap_err().code(), "store.older-schema");
 }
+
+mod readings {
+    use super::*;
+    use smolotchi_store::ReadingValue::{Number, Text};
+    use smolotchi_store::{NewReading, ReadingValue, SensorRow};
+
+    fn sensor(name: &str, absent: Option<&str>, changed_ms: i64) -> SensorRow {
+        let (name, provider) = (name.to_owned(), "system".to_owned());
+        SensorRow { name, provider, unit: "%".to_owned(), absent: absent.map(str::to_owned), changed_ms }
+    }
+
+    fn reading(sensor: &str, at_ms: i64, value: ReadingValue) -> NewReading {
+        NewReading { sensor: sensor.to_owned(), at_ms, value }
+    }
+
+    #[test]
+    #[cfg_attr(schema_1, ignore = "this build has schema 1 only")]
+    fn readings_come_back_as_they_were_kept() {
+        let (_folder, path) = database(schema_own());
+        let mut store = Store::open(&path).unwrap();
+        let rows = [sensor("b", None, 5), sensor("a", Some("no such device"), 5)];
+        let values = [
+            Number(1.0),
+            Number(-0.5),
+            Number(1e300),
+            Number(9_007_199_254_740_993.0),
+            Text("192.0.2.7/24".to_owned()),
+            Text(String::new()),
+        ];
+        let readings: Vec<_> = values.iter().zip(10..).map(|(value, at)| reading("b", at, value.clone())).collect();
+        store.keep_readings(&rows, &readings).unwrap();
+        // Of nobody: dropped. The same moment again: the newer one. A sensor that changes is not a second one.
+        let again = [reading("nobody", 1, Number(1.0)), reading("b", 10, Number(2.0))];
+        store.keep_readings(&[sensor("a", None, 9)], &again).unwrap();
+        drop(store);
+
+        let mut store = Store::open(&path).unwrap();
+        assert_eq!(store.sensors().unwrap(), [sensor("a", None, 9), sensor("b", None, 5)]);
+        let series = store.readings("b", 0, 100).unwrap().unwrap();
+        let mut expected: Vec<_> = (10..).zip(values).collect();
+        expected[0].1 = Number(2.0);
+        assert_eq!((series.unit.as_str(), &series.readings), ("%", &expected));
+        // The newest ones of a limit, oldest first; none before `since`.
+        assert_eq!(store.readings("b", 0, 2).unwrap().unwrap().readings, expected[4..]);
+        assert_eq!(store.readings("b", 12, 100).unwrap().unwrap().readings, expected[2..]);
+        assert_eq!(store.readings("a", 0, 100).unwrap().unwrap().readings, []);
+        assert_eq!(store.readings("c", 0, 100).unwrap(), None);
+
+        assert_eq!((store.readings_before(12).unwrap(), store.readings_before(10).unwrap()), (2, 0));
+        assert_eq!(store.remove_readings_before(12, 1000).unwrap(), 2);
+        assert_eq!(store.remove_readings_before(12, 1000).unwrap(), 0);
+        assert_eq!(store.readings("b", 0, 100).unwrap().unwrap().readings, expected[2..]);
+    }
+
+    #[test]
+    #[cfg_attr(schema_1, ignore = "this build has schema 1 only")]
+    fn old_readings_go_in_steps() {
+        let (_folder, path) = database(schema_own());
+        let mut store = Store::open(&path).unwrap();
+        let readings: Vec<_> = (0..100).map(|at| reading("a", at, Number(0.0))).collect();
+        store.keep_readings(&[sensor("a", None, 0)], &readings).unwrap();
+        let mut steps = Vec::new();
+        loop {
+            let gone = store.remove_readings_before(90, 20).unwrap();
+            if gone == 0 {
+                break;
+            }
+            steps.push(gone);
+        }
+        assert_eq!(steps.iter().sum::<u64>(), 90);
+        assert!(steps.iter().all(|step| *step <= 21), "{steps:?}");
+        assert_eq!(store.readings("a", 0, 100).unwrap().unwrap().readings.first().unwrap().0, 90);
+    }
+
+    #[test]
+    fn a_schema_without_readings_says_so() {
+        if schema_own() < 6 {
+            let (_folder, path) = database(schema_own());
+            let mut store = Store::open(&path).unwrap();
+            for error in [store.keep_readings(&[sensor("a", None, 0)], &[]).unwrap_err(), store.sensors().unwrap_err()] {
+                assert_eq!(error.code(), "store.not-in-schema");
+            }
+        } else {
+            let (_folder, path) = database(3);
+            let store = Store::open_as(3, &path).unwrap();
+            assert_eq!(store.sensors().unwrap_err().code(), "store.not-in-schema");
+        }
+    }
+}

@@ -1,0 +1,225 @@
+//! What the senses read: the sensors, and their readings by time. Written in batches, one commit for each.
+
+use crate::connect::failed;
+use crate::{Result, Store};
+use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSql, ToSqlOutput, ValueRef};
+use rusqlite::{OptionalExtension, TransactionBehavior};
+use serde::{Deserialize, Serialize};
+
+/// The schema that has the tables.
+const NEEDS: u32 = 6;
+const WHAT: &str = "readings";
+
+/// The longest sensor name, in bytes.
+pub const SENSOR_BYTES: usize = 128;
+
+/// A number or a text.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum ReadingValue {
+    /// A number, in the sensor's unit.
+    Number(f64),
+    /// A text, such as an address or a state.
+    Text(String),
+}
+
+impl ToSql for ReadingValue {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        match self {
+            // A whole number takes fewer bytes as one.
+            ReadingValue::Number(number) if number.fract() == 0.0 && number.abs() < 9e15 => Ok((*number as i64).into()),
+            ReadingValue::Number(number) => number.to_sql(),
+            ReadingValue::Text(text) => text.to_sql(),
+        }
+    }
+}
+
+impl FromSql for ReadingValue {
+    fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
+        match value {
+            ValueRef::Integer(number) => Ok(ReadingValue::Number(number as f64)),
+            ValueRef::Real(number) => Ok(ReadingValue::Number(number)),
+            ValueRef::Text(text) => Ok(ReadingValue::Text(String::from_utf8_lossy(text).into_owned())),
+            _ => Err(FromSqlError::InvalidType),
+        }
+    }
+}
+
+/// A sensor, as it is stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SensorRow {
+    /// Such as `system.memory.available`: 1 to 128 bytes.
+    pub name: String,
+    /// Who reads it.
+    pub provider: String,
+    /// Empty for a text.
+    pub unit: String,
+    /// Why there is nothing to read.
+    pub absent: Option<String>,
+    /// When it was first seen, or last came or went; milliseconds since 1970.
+    pub changed_ms: i64,
+}
+
+/// A reading to be stored.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NewReading {
+    /// The sensor's name.
+    pub sensor: String,
+    /// Milliseconds since 1970.
+    pub at_ms: i64,
+    /// What was read.
+    pub value: ReadingValue,
+}
+
+/// The readings of one sensor.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Series {
+    /// Empty for a text.
+    pub unit: String,
+    /// When, milliseconds since 1970, and what; oldest first.
+    pub readings: Vec<(i64, ReadingValue)>,
+}
+
+const SENSORS: &str = "SELECT name, provider, unit, absent, changed_ms FROM sensors ORDER BY name";
+const SENSOR: &str = "SELECT id, unit FROM sensors WHERE name = ?1";
+const PUT_SENSOR: &str = "INSERT INTO sensors (name, provider, unit, absent, changed_ms) VALUES (?1, ?2, ?3, ?4, ?5)
+    ON CONFLICT (name) DO UPDATE SET provider = excluded.provider, unit = excluded.unit, absent = excluded.absent, changed_ms = excluded.changed_ms";
+/// A clock that jumped back may come to the same moment twice: the newer reading counts.
+const PUT: &str = "INSERT INTO readings (at_ms, sensor_id, value) SELECT ?1, id, ?3 FROM sensors WHERE name = ?2
+    ON CONFLICT (at_ms, sensor_id) DO UPDATE SET value = excluded.value";
+/// ?1 sensor, ?2 since, ?3 limit: the newest ones. Reads all sensors' rows of that time, and no others.
+const OF_SENSOR: &str = "SELECT at_ms, value FROM readings WHERE at_ms >= ?2 AND sensor_id = ?1 ORDER BY at_ms DESC LIMIT ?3";
+/// ?1 moment.
+const COUNT_BEFORE: &str = "SELECT count(*) FROM readings WHERE at_ms < ?1";
+/// ?1 moment, ?2 how many.
+const DELETE_BEFORE: &str = "DELETE FROM readings WHERE at_ms < ?1 AND at_ms <= coalesce(
+    (SELECT at_ms FROM readings WHERE at_ms < ?1 ORDER BY at_ms LIMIT 1 OFFSET ?2), ?1)";
+
+impl Store {
+    /// Commits sensors and readings in one transaction; nothing at all is written for nothing. A reading of a sensor that is
+    /// neither stored nor among `sensors` is dropped.
+    ///
+    /// # Errors
+    /// `store.not-in-schema`, `io.disk-full`, `store.busy`, `store.failed`.
+    pub fn keep_readings(&mut self, sensors: &[SensorRow], readings: &[NewReading]) -> Result<()> {
+        self.needs(NEEDS, WHAT)?;
+        if sensors.is_empty() && readings.is_empty() {
+            return Ok(());
+        }
+        let mut write = || -> rusqlite::Result<()> {
+            let tx = self.db.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            {
+                let mut put = tx.prepare_cached(PUT_SENSOR)?;
+                for sensor in sensors {
+                    put.execute((&sensor.name, &sensor.provider, &sensor.unit, &sensor.absent, sensor.changed_ms))?;
+                }
+                let mut put = tx.prepare_cached(PUT)?;
+                for reading in readings {
+                    put.execute((reading.at_ms, &reading.sensor, &reading.value))?;
+                }
+            }
+            tx.commit()
+        };
+        write().map_err(failed(&self.path, "could not commit the readings"))
+    }
+
+    /// Every sensor ever read, by name.
+    pub fn sensors(&self) -> Result<Vec<SensorRow>> {
+        self.needs(NEEDS, WHAT)?;
+        let read = || -> rusqlite::Result<Vec<SensorRow>> {
+            self.db
+                .prepare_cached(SENSORS)?
+                .query_map((), |row| {
+                    Ok(SensorRow {
+                        name: row.get(0)?,
+                        provider: row.get(1)?,
+                        unit: row.get(2)?,
+                        absent: row.get(3)?,
+                        changed_ms: row.get(4)?,
+                    })
+                })?
+                .collect()
+        };
+        read().map_err(failed(&self.path, "could not read the sensors"))
+    }
+
+    /// The newest readings of a sensor that aren't older than `since_ms`, oldest first; `None` for a sensor
+    /// that was never stored.
+    pub fn readings(&self, sensor: &str, since_ms: i64, limit: u32) -> Result<Option<Series>> {
+        self.needs(NEEDS, WHAT)?;
+        let read = || -> rusqlite::Result<Option<Series>> {
+            let found = self.db.prepare_cached(SENSOR)?.query_row((sensor,), |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
+            let Some((id, unit)): Option<(i64, String)> = found else { return Ok(None) };
+            let mut query = self.db.prepare_cached(OF_SENSOR)?;
+            let rows = query.query_map((id, since_ms, limit), |row| Ok((row.get(0)?, row.get(1)?)))?;
+            let mut readings = rows.collect::<rusqlite::Result<Vec<_>>>()?;
+            readings.reverse();
+            Ok(Some(Series { unit, readings }))
+        };
+        read().map_err(failed(&self.path, "could not read the readings"))
+    }
+
+    /// How many readings are older than a moment.
+    pub fn readings_before(&self, before_ms: i64) -> Result<u64> {
+        self.needs(NEEDS, WHAT)?;
+        let count = self.db.prepare_cached(COUNT_BEFORE).and_then(|mut query| query.query_row((before_ms,), |row| row.get::<_, i64>(0)));
+        count.map(i64::unsigned_abs).map_err(failed(&self.path, "could not count the readings"))
+    }
+
+    /// Deletes the oldest readings before a moment, some `step` of them; how many went. Writes nothing when there are none.
+    pub fn remove_readings_before(&mut self, before_ms: i64, step: u32) -> Result<u64> {
+        self.needs(NEEDS, WHAT)?;
+        let gone = self.db.prepare_cached(DELETE_BEFORE).and_then(|mut delete| delete.execute((before_ms, step)));
+        gone.map(|gone| gone as u64).map_err(failed(&self.path, "could not delete old readings"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ladder::LADDER;
+    use rusqlite::{Connection, StatementStatus};
+
+    /// Ten sensors, 50 moments.
+    fn filled() -> Connection {
+        let db = Connection::open_in_memory().unwrap();
+        for migration in LADDER {
+            db.execute_batch(migration.up).unwrap();
+        }
+        for sensor in 0..10 {
+            db.execute(PUT_SENSOR, (format!("s{sensor}"), "system", "%", None::<String>, 0)).unwrap();
+        }
+        for at in 0..500 {
+            db.execute(PUT, (at / 10, format!("s{}", at % 10), at)).unwrap();
+        }
+        db
+    }
+
+    #[test]
+    #[cfg_attr(schema_1, ignore = "this build has schema 1 only, without readings")]
+    fn hot_queries_read_no_more_than_their_time() {
+        let db = filled();
+        let by_time = "SEARCH readings USING PRIMARY KEY (at_ms>?)";
+        let before = "SEARCH readings USING PRIMARY KEY (at_ms<?)";
+        let table = [
+            (SENSOR, vec!["'s3'"], vec!["SEARCH sensors USING INDEX sqlite_autoindex_sensors_1 (name=?)"]),
+            (OF_SENSOR, vec!["4", "45", "100"], vec![by_time]),
+            (COUNT_BEFORE, vec!["5"], vec![before]),
+            (DELETE_BEFORE, vec!["5", "2"], vec![before, "SCALAR SUBQUERY 1", before]),
+        ];
+        for (sql, parameters, plan) in table {
+            let mut bound = sql.to_owned();
+            for (number, value) in parameters.iter().enumerate() {
+                bound = bound.replace(&format!("?{}", number + 1), value);
+            }
+            let mut explain = db.prepare(&format!("EXPLAIN QUERY PLAN {bound}")).unwrap();
+            let said: Vec<String> = explain.query_map((), |row| row.get(3)).unwrap().collect::<rusqlite::Result<_>>().unwrap();
+            assert_eq!(said, plan, "{sql}");
+            let mut run = db.prepare(&bound).unwrap();
+            let mut rows = run.query(()).unwrap();
+            while rows.next().unwrap().is_some() {}
+            drop(rows);
+            assert_eq!(run.get_status(StatementStatus::FullscanStep), 0, "{sql}");
+        }
+    }
+}
