@@ -4,8 +4,11 @@
 //! Starts a lab with two nodes on their own disks: one with the guard, one where the guard's program was taken away. Each
 //! measurement is `smolotchi-bench measure` inside a node.
 
+mod agent;
 mod compression;
+mod floor;
 mod measure;
+mod process;
 mod table;
 
 use clap::{Parser, Subcommand};
@@ -32,6 +35,11 @@ enum Verb {
     /// Inside a node: one command, and what it costs.
     #[command(hide = true)]
     Measure(measure::Args),
+    /// What the agent costs while it runs, beside raw `sqlite3`, `sha256sum` and a least daemon.
+    Agent(agent::Args),
+    /// The least daemon.
+    #[command(hide = true)]
+    Floor(floor::Args),
     /// Memory and time that dpkg needs to unpack our packages, by compression.
     Compression(compression::Args),
 }
@@ -120,6 +128,8 @@ fn main() -> ExitCode {
     let result = match Cli::parse().verb {
         Verb::Upgrade(args) => upgrade(&args),
         Verb::Measure(args) => measure::run(&args).map(|seen| print(&output::json_line(&seen))),
+        Verb::Agent(args) => agent::measure(&args).map(|text| print(&text)),
+        Verb::Floor(args) => floor::run(&args),
         Verb::Compression(args) => compression::run(&args).map(|text| print(&text)),
     };
     output::finish(Format::Table, result)
