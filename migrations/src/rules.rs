@@ -80,9 +80,26 @@ mod tests {
     #[test]
     #[cfg_attr(schema_1, ignore = "this build has schema 1 only, without severities")]
     fn the_rule_for_new_rows_is_the_rule_of_the_migration() {
-        let migration = &LADDER[1];
-        assert!(migration.up.contains(severity_rule!()), "up.sql has another rule");
-        assert!(migration.down.unwrap().contains(severity_rule!()), "down.sql has another rule");
+        let db = Connection::open_in_memory().unwrap();
+        db.execute_batch(LADDER[0].up).unwrap();
+        let ends = ["error", "failed", "crashed", "warning", "low", "full", "lost", "started", "stopped", "changed", "else"];
+        let topics = ends.iter().flat_map(|end| [format!("x.{end}"), format!("x{end}"), (*end).to_owned(), format!("debug.{end}")]);
+        let words = ["error", "critical", "fatal", "warning", "warn", "notice", "info", "debug", "else", "ERROR"];
+        let mut bodies: Vec<String> = words.iter().map(|word| format!("{{\"severity\":\"{word}\"}}")).collect();
+        bodies.extend(
+            ["{}", "null", "3", "[]", "\"error\"", "{\"severity\":4}", "{\"severity\":null}", "{\"severity\":[\"error\"]}"]
+                .map(str::to_owned),
+        );
+        for topic in topics {
+            for body in &bodies {
+                db.execute("INSERT INTO events (at_ms, topic, body) VALUES (1, ?1, ?2)", (&topic, body)).unwrap();
+            }
+        }
+        db.execute_batch(LADDER[1].up).unwrap();
+        let others = concat!("SELECT count(*), sum(severity <> ", severity_rule!(), "), count(DISTINCT severity) FROM events");
+        let found: (i64, i64, i64) = db.query_row(others, (), |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?))).unwrap();
+        assert_eq!(found, (44 * 18, 0, 5), "rows, those with another severity, severities");
+        assert!(LADDER[1].down.unwrap().contains(severity_rule!()), "down.sql has another rule");
     }
 
     fn filled() -> Connection {
