@@ -42,6 +42,14 @@ impl Account {
     }
 }
 
+/// A user's name, as passwd(5) has it, or its number.
+pub(crate) fn name_of(uid: u32) -> String {
+    let text = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
+    let mut users = text.lines().map(|line| line.split(':'));
+    let name = users.find_map(|mut fields| fields.next().filter(|_| fields.nth(1) == Some(uid.to_string().as_str())));
+    name.map_or_else(|| format!("uid {uid}"), str::to_owned)
+}
+
 /// True when this process runs as root.
 pub(crate) fn is_root() -> bool {
     rustix::process::geteuid().is_root()

@@ -1,6 +1,7 @@
 //! `/usr/bin/smolotchi`: the services core, web and prune, and the operator's verbs. This file only starts the command.
 
 mod account;
+mod ai;
 mod cli;
 mod client;
 mod clock;

@@ -29,6 +29,8 @@ pub enum StoreError {
     WrongUser { path: PathBuf, owner: u32, caller: u32 },
     /// An event that cannot be stored: the whole batch is refused.
     InvalidEvent { index: usize, what: String },
+    /// What was asked for can't be, under a code of the catalogue.
+    Refused { code: &'static str, what: &'static str, facts: Vec<(&'static str, String)> },
     /// This release's schema has no place for it.
     NotInSchema { what: &'static str, schema: u32, needs: u32 },
     /// A file operation failed.
@@ -57,6 +59,7 @@ impl StoreError {
             StoreError::Busy { .. } => "store.busy",
             StoreError::WrongUser { .. } => "store.wrong-user",
             StoreError::InvalidEvent { .. } => "store.invalid-event",
+            StoreError::Refused { code, .. } => code,
             StoreError::NotInSchema { .. } => "store.not-in-schema",
             StoreError::Io { source, .. } => match source.kind() {
                 std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => "io.disk-full",
@@ -95,6 +98,7 @@ impl StoreError {
                 vec![("path", path.display().to_string()), ("owner_uid", owner.to_string()), ("caller_uid", caller.to_string())]
             }
             StoreError::InvalidEvent { index, what } => vec![("index", index.to_string()), ("what", what.clone())],
+            StoreError::Refused { facts, .. } => facts.clone(),
             StoreError::NotInSchema { schema, needs, .. } => vec![("schema", schema.to_string()), ("needs", needs.to_string())],
             StoreError::Io { path, .. } => vec![("path", path.display().to_string())],
             StoreError::Failed { .. } => Vec::new(),
@@ -118,6 +122,7 @@ impl std::fmt::Display for StoreError {
             StoreError::WrongUser { .. } => f.write_str("the database belongs to another user"),
             StoreError::NotInSchema { what, .. } => write!(f, "this release keeps no {what}"),
             StoreError::InvalidEvent { index, .. } => write!(f, "event {index} of the batch can't be stored"),
+            StoreError::Refused { what, .. } => f.write_str(what),
             StoreError::Io { what, .. } | StoreError::Failed { what, .. } => f.write_str(what),
         }
     }

@@ -10,6 +10,7 @@ mod error;
 mod event;
 mod export;
 mod figures;
+mod findings;
 mod ladder;
 pub mod migrate;
 #[cfg(test)]
@@ -27,6 +28,9 @@ pub use check::{CheckReport, check};
 pub use error::{Result, StoreError};
 pub use event::{Event, NewEvent, Severity};
 pub use figures::Figures;
+pub use findings::{
+    Advance, BASELINE_ACTION, Baseline, Finding, FindingFilter, FindingState, NewFinding, Profile, Report, Reported, Run, RunState,
+};
 pub use readings::{NewReading, ReadingValue, SENSOR_BYTES, SensorRow, Series};
 pub use rehearse::{Rehearsal, Rehearsed, Undo, rehearse, rehearse_as};
 pub use snapshot::{Restored, Snapshot, restore, snapshot};

@@ -20,7 +20,7 @@ pub struct Store {
     pub(crate) db: Connection,
     pub(crate) path: PathBuf,
     schema: u32,
-    statements: Statements,
+    pub(crate) statements: Statements,
 }
 
 /// What [`Store::append`] did.
@@ -121,12 +121,7 @@ impl Store {
         let sql = self.statements.append;
         let write = |db: &mut Connection| -> rusqlite::Result<i64> {
             let tx = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
-            {
-                let mut insert = tx.prepare_cached(sql)?;
-                for event in events {
-                    insert.execute((at_ms, &event.topic, &event.body, event.severity.map(|severity| severity as u8)))?;
-                }
-            }
+            insert_events(&tx, sql, events, at_ms)?;
             let last = tx.last_insert_rowid();
             tx.commit().map(|()| last)
         };
@@ -242,6 +237,18 @@ impl Store {
         };
         read().map_err(failed(&self.path, "could not read the events"))
     }
+}
+
+/// Appends events within a transaction of another's. `sql` is [`Statements::append`].
+pub(crate) fn insert_events(tx: &rusqlite::Transaction<'_>, sql: &str, events: &[NewEvent], at_ms: i64) -> rusqlite::Result<()> {
+    if events.is_empty() {
+        return Ok(());
+    }
+    let mut insert = tx.prepare_cached(sql)?;
+    for event in events {
+        insert.execute((at_ms, &event.topic, &event.body, event.severity.map(|severity| severity as u8)))?;
+    }
+    Ok(())
 }
 
 /// What the schema's own constraints would refuse, said in words.

@@ -70,6 +70,14 @@ catalogue! {
     CoreRequest, "core.request", Validation, "the details say what was expected";
     CoreAnswer, "core.answer", Runtime, "core answered something unexpected; are both from the same version?";
     CoreFailed, "core.failed", Runtime, "see: journalctl -u smolotchi-core";
+    ProfileInvalid, "profile.invalid", Validation, "mend the file, then check with: smolotchi profiles check FILE";
+    ProfileChanged, "profile.changed", Validation, "raise the version in the file, then add it again";
+    ProfileUnknown, "profile.unknown", Validation, "see: smolotchi profiles list";
+    FindingUnknown, "finding.unknown", Validation, "see: smolotchi findings list";
+    RunUnknown, "run.unknown", Validation, "see: smolotchi ai runs";
+    RunNotHeld, "run.not-held", Validation, "only the worker that holds a run's job may write it";
+    RunInvalidFinding, "run.invalid-finding", Validation, "the details say what was expected";
+    BaselineNoRun, "baseline.no-run", Validation, "let it look first: smolotchi ai run PROFILE --wait";
     WebNoSocket, "web.no-socket", Dependency, "start it through its socket: systemctl start smolotchi-web.socket";
     Unhealthy, "health.unhealthy", Runtime, "smolotchi status says what; journalctl -u 'smolotchi-*' says why";
 

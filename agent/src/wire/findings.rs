@@ -1,7 +1,5 @@
 //! Profiles, runs, findings and baselines, as core tells them and takes them.
 
-#![allow(dead_code, reason = "the parts that speak it come one by one")]
-
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use smolotchi_store::Severity;
@@ -28,6 +26,14 @@ pub(crate) struct Profile {
 pub(crate) struct Profiles {
     /// By name, newest version first.
     pub(crate) profiles: Vec<Profile>,
+}
+
+/// `POST /v1/profiles`, by an admin: the same text again changes nothing; another text under the same version is refused.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct NewProfile {
+    /// TOML.
+    pub(crate) text: String,
 }
 
 /// Where a run stands.
@@ -76,6 +82,84 @@ pub(crate) struct Run {
 pub(crate) struct Runs {
     /// Newest first.
     pub(crate) runs: Vec<Run>,
+}
+
+/// `POST /v1/runs`, by who holds the job: its run, begun now or by a worker before.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct BeginRun {
+    /// The job.
+    pub(crate) job_id: i64,
+    /// From the lease.
+    pub(crate) token: String,
+    /// The profile.
+    pub(crate) profile: String,
+    /// Its version.
+    pub(crate) profile_version: u32,
+}
+
+/// `POST /v1/runs/ID`, by who holds its job; what is not given stays.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct AdvanceRun {
+    /// From the lease.
+    pub(crate) token: String,
+    /// Not `done`: that is what a report makes of it.
+    #[serde(default)]
+    pub(crate) state: Option<RunState>,
+    /// Written once: a plan that is there stays.
+    #[serde(default)]
+    pub(crate) plan_artifact: Option<i64>,
+    /// Replaces the one before.
+    #[serde(default)]
+    pub(crate) inputs_artifact: Option<i64>,
+}
+
+/// One thing that a run found.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs, reason = "as in Finding")]
+pub(crate) struct NewFinding {
+    pub(crate) key: String,
+    pub(crate) title: String,
+    pub(crate) severity: Severity,
+    /// In the baseline, with the same detail.
+    #[serde(default)]
+    pub(crate) expected: bool,
+    pub(crate) action: String,
+    pub(crate) step: u32,
+    pub(crate) policy: Value,
+    pub(crate) detail: Value,
+}
+
+/// `POST /v1/runs/ID/report`, by who holds its job: all that it found and its end, in one commit. Again: nothing changes.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ReportRun {
+    /// From the lease.
+    pub(crate) token: String,
+    /// The artifact with what its actions saw.
+    pub(crate) evidence: Option<i64>,
+    /// The artifact with its result.
+    pub(crate) result_artifact: Option<i64>,
+    /// The actions that could not look, or might not: what they found before stays as it is.
+    #[serde(default)]
+    pub(crate) unjudged: Vec<String>,
+    /// Each key once.
+    pub(crate) findings: Vec<NewFinding>,
+}
+
+/// The answer to `POST /v1/runs/ID/report`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub(crate) struct Reported {
+    /// New ones, or there again, that nobody expected.
+    pub(crate) opened: u64,
+    /// Those that are open, with the new ones.
+    pub(crate) open: u64,
+    /// Those that were expected.
+    pub(crate) expected: u64,
+    /// Those that are not there any more.
+    pub(crate) gone: u64,
 }
 
 /// Where a finding stands.
@@ -179,4 +263,36 @@ pub(crate) struct Baseline {
 pub(crate) struct Baselines {
     /// Newest first.
     pub(crate) baselines: Vec<Baseline>,
+}
+
+/// `POST /v1/baselines`, by an admin: what the profile finds now is expected from now on.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct NewBaseline {
+    /// The profile.
+    pub(crate) profile: String,
+    /// Why.
+    #[serde(default)]
+    pub(crate) note: Option<String>,
+    /// Who, besides what the kernel says of the caller.
+    #[serde(default)]
+    pub(crate) by: Option<String>,
+}
+
+/// `POST /v1/baselines/clear`, by an admin: nothing is expected any more.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ClearBaseline {
+    /// The profile.
+    pub(crate) profile: String,
+    /// Who, besides what the kernel says of the caller.
+    #[serde(default)]
+    pub(crate) by: Option<String>,
+}
+
+/// The answer to `POST /v1/baselines/clear`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Cleared {
+    /// How many there were.
+    pub(crate) removed: u64,
 }

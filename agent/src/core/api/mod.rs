@@ -3,6 +3,7 @@
 //! One file for each part of the state: its `routes` are for reading and for admins, its `worker` routes also for the ai worker.
 
 mod events;
+mod findings;
 mod now;
 
 use super::Core;
@@ -29,9 +30,12 @@ pub(super) fn router(core: Arc<Core>) -> Router {
         .route("/v1/health", get(health))
         .route("/v1/prove", post(prove))
         .merge(events::routes())
+        .merge(findings::routes())
         .merge(now::routes())
         .layer(middleware::from_fn_with_state(core.clone(), admins));
+    let worker = findings::worker_routes().layer(middleware::from_fn_with_state(core.clone(), workers));
     admin
+        .merge(worker)
         .fallback(async || Refusal::no_such_call())
         .method_not_allowed_fallback(async || Refusal::no_such_call())
         .layer(DefaultBodyLimit::max(MAX_BODY))
@@ -45,7 +49,6 @@ async fn admins(State(core): State<Arc<Core>>, Extension(Caller(uid)): Extension
 }
 
 /// What the ai worker may do as well.
-#[expect(dead_code, reason = "the first routes for the worker come with the jobs")]
 async fn workers(State(core): State<Arc<Core>>, Extension(Caller(uid)): Extension<Caller>, request: Request, next: Next) -> Response {
     if core.is_admin(uid) || core.is_worker(uid) { next.run(request).await } else { refused(uid) }
 }

@@ -1,0 +1,28 @@
+//! artifact-verification: is every artifact's content what was put? Core reads and compares; what is damaged it sets aside.
+
+use super::{Action, Found, Risk, items, text};
+use serde_json::{Map, Value, json};
+use smolotchi_store::Severity;
+
+pub(super) const ACTION: Action = Action {
+    name: "artifact-verification",
+    keys: "artifact",
+    risk: Risk::Passive,
+    about: "reads every artifact and compares it with its sha256",
+    parameters: &[],
+    judge,
+};
+
+fn judge(_: &Map<String, Value>, observation: &Value) -> Vec<Found> {
+    let one = |item: &Value| {
+        let id = item["id"].as_i64()?;
+        let detail = json!({ "artifact": id, "kind": text(&item["kind"]), "name": text(&item["name"]), "sha256": text(&item["sha256"]), "fault": text(&item["fault"]) });
+        Some(Found {
+            key: format!("artifact/{id}"),
+            title: format!("artifact {id} ({}) is damaged", text(&item["name"])),
+            severity: Severity::Error,
+            detail,
+        })
+    };
+    items(observation).iter().filter_map(one).collect()
+}

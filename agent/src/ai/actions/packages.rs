@@ -1,0 +1,89 @@
+//! package-updates: which packages wait, by the lists that apt has? Nothing is fetched: apt simulates an upgrade.
+
+use super::{Action, Found, Risk, items, text};
+use serde_json::{Map, Value, json};
+use smolotchi_store::Severity;
+
+pub(super) const ACTION: Action = Action {
+    name: "package-updates",
+    keys: "package",
+    risk: Risk::Passive,
+    about: "names the packages that wait to be upgraded, by the lists that apt has; fetches nothing",
+    parameters: &[],
+    judge,
+};
+
+/// How many names of a collective finding are shown.
+const SHOWN: usize = 40;
+
+fn judge(_: &Map<String, Value>, observation: &Value) -> Vec<Found> {
+    let mut found = Vec::new();
+    let mut others = Vec::new();
+    for item in items(observation) {
+        let (name, from, to) = (text(&item["name"]), text(&item["from"]), text(&item["to"]));
+        if name.is_empty() {
+            continue;
+        }
+        if item["security"] == true {
+            found.push(Found {
+                key: format!("package/{name}"),
+                title: format!("{name} waits for a security upgrade from {from} to {to}"),
+                severity: Severity::Warning,
+                detail: json!({ "name": name, "from": from, "to": to }),
+            });
+        } else {
+            others.push(name);
+        }
+    }
+    if !others.is_empty() {
+        others.sort_unstable();
+        let count = others.len();
+        others.truncate(SHOWN);
+        found.push(Found {
+            key: "package/others".to_owned(),
+            title: format!("{count} packages can be upgraded"),
+            severity: Severity::Info,
+            detail: json!({ "count": count, "names": others }),
+        });
+    }
+    found
+}
+
+/// What `apt-get --simulate upgrade` says: one line for each package that would be upgraded,
+/// `Inst NAME [OLD] (NEW ORIGIN, … [ARCH])`.
+fn simulated(said: &str) -> Vec<Value> {
+    let one = |line: &str| {
+        let (name, rest) = line.strip_prefix("Inst ")?.split_once(' ')?;
+        let (from, rest) = rest.strip_prefix('[')?.split_once("] ")?;
+        let (to, origins) = rest.strip_prefix('(')?.split_once(' ')?;
+        let security = origins.contains("-security") || origins.contains("Debian-Security");
+        Some(json!({ "name": name, "from": from, "to": to, "security": security }))
+    };
+    said.lines().filter_map(one).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SAID: &str = "NOTE: This is only a simulation!\n\
+        Inst libssl3 [3.0.1-1] (3.0.2-1 Debian-Security:12/stable-security [amd64])\n\
+        Inst base-files [12.4+deb12u1] (12.4+deb12u2 Debian:12.2/stable [amd64]) []\n\
+        Inst new-dependency (1.0 Debian:12.2/stable [amd64])\n\
+        Conf base-files (12.4+deb12u2 Debian:12.2/stable [amd64])\n";
+
+    #[test]
+    fn what_apt_says_is_read() {
+        let seen = simulated(SAID);
+        assert_eq!(seen.len(), 2, "a package that is not there yet doesn't wait: {seen:?}");
+        assert_eq!(seen[0], json!({ "name": "libssl3", "from": "3.0.1-1", "to": "3.0.2-1", "security": true }));
+        assert_eq!(seen[1]["security"], false);
+    }
+
+    #[test]
+    fn security_is_one_finding_each_the_rest_one_in_all() {
+        let found = judge(&Map::new(), &json!({ "available": true, "items": simulated(SAID) }));
+        let keys: Vec<_> = found.iter().map(|found| (found.key.as_str(), found.severity)).collect();
+        assert_eq!(keys, [("package/libssl3", Severity::Warning), ("package/others", Severity::Info)]);
+    }
+}
