@@ -64,8 +64,8 @@ fn a_damaged_page_is_found() {
     let mut store = Store::open(&path).unwrap();
     fill(&mut store, &mut Dice(5), 2000);
     drop(store);
+    let page = common::a_page_of_events(&path);
     let mut bytes = std::fs::read(&path).unwrap();
-    let page = bytes.len() / 2 / 4096 * 4096;
     bytes[page..page + 64].fill(0xff);
     std::fs::write(&path, &bytes).unwrap();
     assert_eq!(Store::open(&path).unwrap_err().code(), "store.damaged");
@@ -79,7 +79,7 @@ fn a_damaged_page_is_found() {
 #[cfg_attr(schema_1, ignore = "this build has schema 1 only, without counts")]
 fn a_full_check_runs_the_recorded_checks() {
     let (_folder, path) = database(3);
-    let mut store = Store::open(&path).unwrap();
+    let mut store = Store::open_as(3, &path).unwrap();
     fill(&mut store, &mut Dice(5), 50);
     drop(store);
     rusqlite::Connection::open(&path).unwrap().execute("UPDATE topics SET events = events + 1 WHERE name = 'plain'", ()).unwrap();

@@ -5,7 +5,7 @@
 use crate::story::CHANGE_DEADLINE;
 use crate::{Bind, Disk, Lab, Node, Options, Release, fault};
 use serde_json::Value;
-use smolotchi_operator::Result;
+use smolotchi_operator::{Fault, Result};
 use std::path::{Path, PathBuf};
 
 /// Where a node of [`lab`] has it.
@@ -47,6 +47,14 @@ pub fn debs(version: &str) -> String {
 /// The agent's package of a release, as a node's shell names it.
 pub fn agent_deb(version: &str) -> String {
     format!("{ON_NODE}/releases/{version}/debs/smolotchi_{version}_*.deb")
+}
+
+/// The schema that a release migrates to, as its manifest says.
+pub fn schema(version: &str) -> Result<u64> {
+    let path = folder()?.join(format!("repo/releases/{version}/manifest.toml"));
+    let text = std::fs::read_to_string(&path).map_err(|error| Fault::io("could not read a manifest", &path, &error))?;
+    let own = text.lines().find_map(|line| line.strip_prefix("own = ")?.trim().parse().ok());
+    own.ok_or_else(|| fault("a manifest names no schema").fact("path", path.display().to_string()))
 }
 
 /// A lab of one node that sees it read-only, as a stick would be, and whatever else is named.

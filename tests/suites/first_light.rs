@@ -78,7 +78,7 @@ fn the_whole_way(release: Release) {
     assert_eq!(output.status, 0, "{output:?}");
     assert_eq!(result(&output)["changed"], true);
     assert_eq!(node.installed().unwrap(), "0.2.0");
-    assert_eq!(node.schema().unwrap(), 3);
+    assert_eq!(node.schema().unwrap(), smolotchi_lab::dist::schema("0.2.0").unwrap());
     let again = node.run(&upgrade).unwrap();
     assert_eq!((again.status, &result(&again)["changed"]), (0, &Value::Bool(false)), "the second run has nothing to do");
 
@@ -115,7 +115,7 @@ fn the_whole_way(release: Release) {
     assert_eq!(status["last_change"]["verdict"], "rolled-back", "{status}");
     assert!(status["last_change"]["reason"].as_str().unwrap().contains("smolotchi-core"), "{status}");
     assert_eq!(node.installed().unwrap(), "0.2.0");
-    assert_eq!(node.schema().unwrap(), 3);
+    assert_eq!(node.schema().unwrap(), smolotchi_lab::dist::schema("0.2.0").unwrap());
     wait_healthy(node);
     assert_eq!(node.count_events("after").unwrap(), (10_000, 10_000));
     node.run_ok(&["apt-get", "upgrade", "-y"]).unwrap();

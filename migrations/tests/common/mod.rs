@@ -86,6 +86,48 @@ pub(crate) fn schema(db: &Connection) -> Vec<String> {
     .collect()
 }
 
+/// Where in the file a page stands that holds rows of events and nothing else, from the middle of them.
+pub(crate) fn a_page_of_events(path: &Path) -> usize {
+    let db = Connection::open(path).unwrap();
+    let pages = "SELECT pageno FROM dbstat WHERE name IN (SELECT name FROM sqlite_schema WHERE type = 'table' AND name GLOB 'events*')
+                 AND pagetype = 'leaf' AND ncell > 1 ORDER BY pageno";
+    let pages: Vec<i64> = db.prepare(pages).unwrap().query_map((), |row| row.get(0)).unwrap().map(Result::unwrap).collect();
+    (pages[pages.len() / 2] as usize - 1) * 4096
+}
+
+/// Rows in the tables that migrations 4 to 6 made, as the release of that schema could have written them.
+pub(crate) fn fill_work(path: &Path) {
+    let db = Connection::open(path).unwrap();
+    let schema: u32 = db.query_row("SELECT max(number) FROM schema_version", (), |row| row.get(0)).unwrap();
+    let rows = [
+        (
+            4,
+            "INSERT INTO jobs (kind, input, state, created_ms, created_by, due_ms, max_attempts, changed_ms)
+             VALUES ('look', '{}', 'queued', 1, 'root', 2, 3, 4), ('look', '{}', 'leased', 1, 'root', 2, 3, 4);
+             INSERT INTO leases VALUES ('job/2', 'ai', 7, 8, 'b', 't', 9, 10);
+             INSERT INTO artifacts (kind, name, media, sha256, bytes, created_ms) VALUES ('plan', 'p', 'text/plain', hex(zeroblob(32)), 5, 6);
+             INSERT INTO stages (run_id, job_id, step, action, risk, reason, requested_ms, expires_ms, state)
+             VALUES (1, 2, 1, 'a', 'high', 'r', 1, 2, 'pending')",
+        ),
+        (
+            5,
+            "INSERT INTO profiles VALUES ('p', 1, hex(zeroblob(32)), 't', 1);
+             INSERT INTO runs (profile, profile_version, state, started_ms) VALUES ('p', 1, 'done', 2);
+             INSERT INTO findings (profile, key, title, severity, state, first_run, last_run, first_ms, last_ms, times, profile_version, action,
+                 step, policy, detail) VALUES ('p', 'k', 't', 3, 'open', 1, 1, 1, 1, 1, 1, 'a', 1, '{}', '{}');
+             INSERT INTO baselines (profile, profile_version, run_id, made_ms, made_by, expected) VALUES ('p', 1, 1, 1, 'root', '{}')",
+        ),
+        (
+            6,
+            "INSERT INTO sensors (name, provider, unit, changed_ms) VALUES ('load', 'system', '', 1), ('temperature', 'system', 'C', 1);
+             INSERT INTO readings VALUES (1, 1, 0.5), (1, 2, 'high'), (2, 1, 48)",
+        ),
+    ];
+    for (_, sql) in rows.iter().filter(|(number, _)| *number <= schema) {
+        db.execute_batch(sql).unwrap();
+    }
+}
+
 /// The names in a folder.
 pub(crate) fn names(folder: &Path) -> Vec<String> {
     let mut names: Vec<_> = std::fs::read_dir(folder).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
