@@ -12,6 +12,7 @@ mod installs;
 mod notify;
 mod paths;
 mod release;
+mod senses;
 mod serve;
 mod store_fault;
 mod web;

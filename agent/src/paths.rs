@@ -59,6 +59,16 @@ impl Paths {
         self.at("run/systemd/system")
     }
 
+    /// The kernel's view of processes and memory.
+    pub(crate) fn proc(&self) -> PathBuf {
+        self.at("proc")
+    }
+
+    /// The kernel's view of devices.
+    pub(crate) fn sys(&self) -> PathBuf {
+        self.at("sys")
+    }
+
     /// The root that everything is below.
     pub(crate) fn root(&self) -> &Path {
         &self.root

@@ -68,6 +68,7 @@ catalogue! {
     CoreUnreachable, "core.unreachable", Dependency, "start it: systemctl start smolotchi-core.service; then see: journalctl -u smolotchi-core";
     CoreRefused, "core.refused", Validation, "only root and the service's own users may do this";
     CoreRequest, "core.request", Validation, "the details say what was expected";
+    CoreNotFound, "core.not-found", Dependency, "list what there is, and ask for that";
     CoreAnswer, "core.answer", Runtime, "core answered something unexpected; are both from the same version?";
     CoreFailed, "core.failed", Runtime, "see: journalctl -u smolotchi-core";
     ProfileInvalid, "profile.invalid", Validation, "mend the file, then check with: smolotchi profiles check FILE";

@@ -14,6 +14,7 @@ mod pulse;
 mod refuse;
 mod retention;
 mod run;
+mod senses;
 
 pub(crate) use run::{is_empty, run};
 
@@ -39,6 +40,7 @@ pub(crate) struct Core {
     turns: Arc<Turns>,
     settings: RwLock<Settings>,
     state: PathBuf,
+    senses: senses::Senses,
     uid: u32,
     /// The ai worker's user, where there is one.
     worker: Option<u32>,

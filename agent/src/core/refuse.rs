@@ -28,6 +28,7 @@ impl From<Fault> for Refusal {
         let status = match (fault.code, fault.code.exit()) {
             (Code::CoreRefused, _) => StatusCode::FORBIDDEN,
             (Code::CoreRequest | Code::StoreInvalidEvent, _) => StatusCode::BAD_REQUEST,
+            (Code::CoreNotFound, _) => StatusCode::NOT_FOUND,
             (Code::DiskFull, _) => StatusCode::INSUFFICIENT_STORAGE,
             (Code::StoreBusy, _) => StatusCode::SERVICE_UNAVAILABLE,
             (_, Exit::Validation) => StatusCode::UNPROCESSABLE_ENTITY,

@@ -2,7 +2,7 @@
 
 use super::owner::Owner;
 use super::pulse::Pulse;
-use super::{Core, api, listen};
+use super::{Core, api, listen, senses};
 use crate::account::{self, Account};
 use crate::clock;
 use crate::config;
@@ -18,6 +18,7 @@ use smolotchi_store::{NewEvent, Severity, Store, StoreError};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::sync::{Arc, RwLock};
+use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
@@ -29,7 +30,7 @@ pub(crate) fn run(paths: &Paths, socket: Option<&Path>) -> Result<Exit> {
     let (database, state) = (paths.database(), paths.state());
     let listener = listen::listener(socket)?;
     let (owner, thread) = Owner::start(move || open(&database, &state))?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().thread_keep_alive(Duration::ZERO).build();
     let runtime = runtime.map_err(|error| Fault::new(Code::CoreFailed, "could not start the event loop").cause(&error))?;
     let result = runtime.block_on(async {
         let result = turn(paths, listener, settings, owner.clone()).await;
@@ -75,6 +76,7 @@ async fn turn(paths: &Paths, listener: UnixListener, settings: config::Settings,
         turns: pulse.turns(),
         settings: RwLock::new(settings),
         state: paths.state(),
+        senses: senses::Senses::new(paths),
         uid: rustix::process::geteuid().as_raw(),
         worker: std::fs::read_to_string(paths.passwd())
             .ok()
@@ -106,7 +108,10 @@ async fn turn(paths: &Paths, listener: UnixListener, settings: config::Settings,
         };
         tokio::select! {
             () = due => match pulse.turn(&notify).await {
-                Ok(next) => pause = next,
+                Ok(next) => {
+                    pause = next;
+                    senses::turn(&core);
+                }
                 Err(fault) => break Err(fault),
             },
             _ = terminate.recv() => break Ok(()),
@@ -119,6 +124,7 @@ async fn turn(paths: &Paths, listener: UnixListener, settings: config::Settings,
     let _ = stop.send(true);
     let _ = calls.await;
     if result.is_ok() {
+        senses::close(&core).await;
         note(&core, "core.stopped", json!({ "version": VERSION })).await;
         log::notice("core has stopped");
     }

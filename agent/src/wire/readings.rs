@@ -3,16 +3,7 @@
 #![allow(dead_code, reason = "the parts that speak it come one by one")]
 
 use serde::{Deserialize, Serialize};
-
-/// A number or a text.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(untagged)]
-pub(crate) enum Value {
-    /// A number, in the sensor's unit.
-    Number(f64),
-    /// A text, such as an address or a state.
-    Text(String),
-}
+pub(crate) use smolotchi_store::ReadingValue as Value;
 
 /// One sensor with its newest reading. `GET /v1/sensors`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -57,4 +48,62 @@ pub(crate) struct Readings {
     pub(crate) unit: String,
     /// Oldest first.
     pub(crate) readings: Vec<Reading>,
+}
+
+/// What the senses see at this moment: `GET /v1/observations/neighbours`, `/sockets` and `/units`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Observation<T> {
+    /// When it was looked at, RFC 3339.
+    pub(crate) at: String,
+    /// Whether it could be looked at.
+    pub(crate) available: bool,
+    /// Why not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) reason: Option<String>,
+    /// What was seen, in a fixed order.
+    #[serde(default = "Vec::new")]
+    pub(crate) items: Vec<T>,
+}
+
+/// An entry of the kernel's neighbour table (ARP and NDP), without multicast and broadcast.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub(crate) struct Neighbour {
+    /// The interface's name.
+    pub(crate) interface: String,
+    /// Its IP address.
+    pub(crate) address: String,
+    /// Its link address, such as `02:00:5e:10:00:01`; `None` where the kernel doesn't know it.
+    pub(crate) link: Option<String>,
+    /// `reachable`, `stale`, `delay`, `probe`, `incomplete`, `failed`, `permanent`.
+    pub(crate) state: String,
+}
+
+/// A socket that takes connections (TCP) or datagrams from anybody (UDP).
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub(crate) struct Socket {
+    /// `tcp` or `udp`.
+    pub(crate) proto: String,
+    /// Where it listens: `0.0.0.0` and `::` are everywhere.
+    pub(crate) address: String,
+    /// Its port.
+    pub(crate) port: u16,
+    /// The user that opened it.
+    pub(crate) uid: u32,
+}
+
+/// A unit that failed, or one of Smolotchi's.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub(crate) struct Unit {
+    /// Such as `smolotchi-core.service`.
+    pub(crate) name: String,
+    /// systemd's words for it.
+    pub(crate) description: String,
+    /// `loaded`, `not-found`, `masked`, …
+    pub(crate) load: String,
+    /// `active`, `inactive`, `failed`, …
+    pub(crate) active: String,
+    /// `running`, `dead`, `listening`, …
+    pub(crate) sub: String,
+    /// How often systemd restarted it by itself, of Smolotchi's services.
+    pub(crate) restarts: Option<u32>,
 }

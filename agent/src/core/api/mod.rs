@@ -5,6 +5,7 @@
 mod events;
 mod findings;
 mod now;
+mod readings;
 
 use super::Core;
 use super::refuse::Refusal;
@@ -32,6 +33,7 @@ pub(super) fn router(core: Arc<Core>) -> Router {
         .merge(events::routes())
         .merge(findings::routes())
         .merge(now::routes())
+        .merge(readings::routes())
         .layer(middleware::from_fn_with_state(core.clone(), admins));
     let worker = findings::worker_routes().layer(middleware::from_fn_with_state(core.clone(), workers));
     admin
