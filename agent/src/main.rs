@@ -1,4 +1,4 @@
-//! `/usr/bin/smolotchi`: the services core, web and prune, and the operator's verbs. This file only starts the command.
+//! `/usr/bin/smolotchi`: the services core, web, display and prune, and the operator's verbs. This file only starts the command.
 
 mod account;
 mod ai;
@@ -8,6 +8,7 @@ mod clock;
 mod commands;
 mod config;
 mod core;
+mod display;
 mod installs;
 mod notify;
 mod paths;

@@ -80,6 +80,7 @@ catalogue! {
     RunInvalidFinding, "run.invalid-finding", Validation, "the details say what was expected";
     BaselineNoRun, "baseline.no-run", Validation, "let it look first: smolotchi ai run PROFILE --wait";
     WebNoSocket, "web.no-socket", Dependency, "start it through its socket: systemctl start smolotchi-web.socket";
+    NoPanel, "display.no-panel", Dependency, "is SPI on (dtparam=spi=on), the panel plugged in, and [display] panel the right one? see: journalctl -u smolotchi-display";
     Unhealthy, "health.unhealthy", Runtime, "smolotchi status says what; journalctl -u 'smolotchi-*' says why";
 
     // Releases: signatures, manifests, channels, packages, bundles.

@@ -1,5 +1,9 @@
 //! The command line: what can be asked, and how `--help` teaches it. No behaviour lives here.
 
+mod display;
+
+pub(crate) use display::Display;
+
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use smolotchi_operator::output::finish;
 use smolotchi_operator::{Code, Exit, Fault, Format};
@@ -120,6 +124,9 @@ Runs as smolotchi-core.service, with the socket of smolotchi-core.socket. By han
 Runs as smolotchi-web.service, with the socket of smolotchi-web.socket. By hand, for development:
   smolotchi web --listen 127.0.0.1:8080")]
     Web(Web),
+    /// Show the machine's status on e-paper (service), in a picture or on the terminal.
+    #[command(after_help = display::HELP)]
+    Display(Display),
     /// Calls of the maintainer scripts and the installer.
     #[command(subcommand, hide = true)]
     Maint(MaintVerb),

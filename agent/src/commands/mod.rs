@@ -12,7 +12,7 @@ mod status;
 
 use crate::cli::{Cli, Verb};
 use crate::paths::Paths;
-use crate::{core, web};
+use crate::{core, display, web};
 use smolotchi_operator::{Exit, Result};
 
 /// Runs the verb that the command line names.
@@ -28,6 +28,11 @@ pub(crate) fn run(cli: Cli) -> Result<Exit> {
         Verb::Prune(options) => prune::run(&paths, format, options.dry_run),
         Verb::Core(options) => core::run(&paths, options.socket.as_deref()),
         Verb::Web(options) => web::run(&paths, options.listen),
+        Verb::Display(options) => match (options.png, options.terminal) {
+            (Some(file), _) => display::png(&paths, format, &file, options.panel),
+            (None, true) => display::terminal(&paths, format, options.pixels, options.panel),
+            (None, false) => display::run(&paths),
+        },
         Verb::Maint(verb) => maint::run(&paths, format, verb),
         Verb::Docs { dir } => docs::run(&dir),
     }

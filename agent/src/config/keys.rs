@@ -1,6 +1,7 @@
 //! Every setting that exists, with what its value must be. The only list of keys.
 
 use super::fragment::Given;
+use crate::display::Model;
 use std::time::Duration;
 
 /// What a value must be.
@@ -16,6 +17,8 @@ pub(crate) enum Kind {
         /// Whether 0 is allowed below `min`.
         or_zero: bool,
     },
+    /// One of these numbers.
+    Choice(&'static [u64]),
     /// true or false.
     Flag,
     /// A string that passes a check.
@@ -48,6 +51,7 @@ impl Kind {
         match self {
             Kind::Integer { min, max, or_zero: false } => format!("a whole number from {min} to {max}"),
             Kind::Integer { min, max, or_zero: true } => format!("0 or a whole number from {min} to {max}"),
+            Kind::Choice(numbers) => format!("one of {}", numbers.iter().map(u64::to_string).collect::<Vec<_>>().join(", ")),
             Kind::Flag => "true or false".to_owned(),
             Kind::Text { expected, .. } | Kind::List { expected, .. } => expected.to_owned(),
             Kind::Span { min, max } => {
@@ -60,6 +64,12 @@ impl Kind {
     pub(crate) fn integer(self, given: &Given) -> Option<u64> {
         let (Kind::Integer { min, max, or_zero }, Given::Integer(number)) = (self, given) else { return None };
         u64::try_from(*number).ok().filter(|number| (min..=max).contains(number) || (or_zero && *number == 0))
+    }
+
+    /// The number, if it is one of those.
+    pub(crate) fn choice(self, given: &Given) -> Option<u64> {
+        let (Kind::Choice(numbers), Given::Integer(number)) = (self, given) else { return None };
+        u64::try_from(*number).ok().filter(|number| numbers.contains(number))
     }
 
     /// The flag.
@@ -103,6 +113,11 @@ pub(crate) struct Key {
 }
 
 const HOSTS: Kind = Kind::List { each: is_host, expected: "a list of host names or addresses without port, such as [\"node7.example\"]" };
+const PANEL: Kind = Kind::Text {
+    valid: |name| Model::named(name).is_some(),
+    expected: "the name of a panel: \"waveshare-2.13-v4\", \"waveshare-2.9-v2\" or \"waveshare-1.54-v2\"",
+};
+const ROTATION: Kind = Kind::Choice(&[0, 90, 180, 270]);
 
 /// Every setting, in the order in which they are shown.
 pub(crate) const KEYS: &[Key] = &[
@@ -111,6 +126,9 @@ pub(crate) const KEYS: &[Key] = &[
     Key { name: "retention.max_age_days", kind: Kind::Integer { min: 0, max: 36_500, or_zero: false }, live: true },
     Key { name: "web.hosts", kind: HOSTS, live: false },
     Key { name: "web.refresh_seconds", kind: Kind::Integer { min: 5, max: 3600, or_zero: true }, live: false },
+    Key { name: "display.panel", kind: PANEL, live: false },
+    Key { name: "display.rotation", kind: ROTATION, live: false },
+    Key { name: "display.interval", kind: Kind::Span { min: 60, max: 3600 }, live: false },
 ];
 
 /// The setting of this name.

@@ -3,7 +3,9 @@
 use super::fragment::Given;
 use super::keys::{Kind, key};
 use super::merge::Merged;
+use crate::display::{Model, Rotation};
 use smolotchi_operator::{Code, Fault, Result};
+use std::time::Duration;
 
 /// Everything that can be set, valid.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -14,6 +16,19 @@ pub(crate) struct Settings {
     pub(crate) retention: RetentionSettings,
     /// `[web]`
     pub(crate) web: WebSettings,
+    /// `[display]`
+    pub(crate) display: DisplaySettings,
+}
+
+/// `[display]`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct DisplaySettings {
+    /// Which panel there is.
+    pub(crate) panel: Model,
+    /// How it hangs.
+    pub(crate) rotation: Rotation,
+    /// Between two looks.
+    pub(crate) interval: Duration,
 }
 
 /// `[core]`
@@ -54,6 +69,11 @@ impl Merged {
             web: WebSettings {
                 hosts: self.take("web.hosts", Kind::list)?.iter().map(|host| host.to_ascii_lowercase()).collect(),
                 refresh_seconds: limit(self.integer("web.refresh_seconds")?),
+            },
+            display: DisplaySettings {
+                panel: self.take("display.panel", |kind, given| kind.text(given).and_then(|name| Model::named(&name)))?,
+                rotation: self.take("display.rotation", |kind, given| kind.choice(given).and_then(Rotation::degrees))?,
+                interval: self.take("display.interval", Kind::span)?,
             },
         })
     }

@@ -1,0 +1,163 @@
+//! The service and verb display: the machine's status on e-paper, in a file, or on the terminal.
+//!
+//! Has no database and no rights: it asks core over its socket, as anybody may. It must never change anything but the panel, and must not
+//! wake the machine up more often than it looks.
+
+mod bitmap;
+mod drawing;
+mod facts;
+mod page;
+mod panel;
+mod refresh;
+#[cfg(test)]
+mod samples;
+mod terminal;
+mod wires;
+
+pub(crate) use panel::{Model, Rotation};
+
+use crate::client::{Client, block_on};
+use crate::clock;
+use crate::config::{self, DisplaySettings};
+use crate::notify::Notify;
+use crate::paths::Paths;
+use crate::release::VERSION;
+use bitmap::Bitmap;
+use facts::Facts;
+use page::Page;
+use panel::{Panel, Refresh, Wires};
+use refresh::Shown;
+use serde::Serialize;
+use smolotchi_operator::output::emit;
+use smolotchi_operator::{Code, Exit, Fault, Format, Result, Table, durable, log};
+use std::path::Path;
+use std::time::Duration;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::{Instant, MissedTickBehavior};
+
+/// How long a look waits for a core that is on its way from one version to the next.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// A written picture.
+#[derive(Debug, Serialize)]
+struct Written {
+    file: String,
+    width: u32,
+    height: u32,
+    bytes: usize,
+}
+
+impl Table for Written {
+    fn table(&self) -> String {
+        String::new()
+    }
+}
+
+/// Writes what the panel would show to a PNG, whole or not at all; says nothing but in JSON. What can't be asked stands in the picture
+/// and is no error. Errors: `io.failed`, `io.disk-full`, configuration.
+pub(crate) fn png(paths: &Paths, format: Format, file: &Path, model: Option<Model>) -> Result<Exit> {
+    let settings = config::load(paths)?.display;
+    let facts = look(paths)?;
+    let (width, height) = model.unwrap_or(settings.panel).surface(settings.rotation);
+    let bytes = picture(&Page::of(&facts), width, height).png()?;
+    durable::replace(file, &bytes, 0o644)?;
+    emit(format, &Written { file: file.display().to_string(), width, height, bytes: bytes.len() });
+    Ok(Exit::Success)
+}
+
+/// Prints the page to the terminal: as text, or pixel by pixel. In JSON: the facts.
+pub(crate) fn terminal(paths: &Paths, format: Format, pixels: bool, model: Option<Model>) -> Result<Exit> {
+    let settings = config::load(paths)?.display;
+    let facts = look(paths)?;
+    let page = Page::of(&facts);
+    let (width, height) = model.unwrap_or(settings.panel).surface(settings.rotation);
+    let text = match (pixels, terminal::columns()) {
+        (true, Some(columns)) if columns < width as usize => {
+            return Err(Fault::new(Code::Usage, "the terminal is narrower than the panel")
+                .hint("make it wider, or leave --pixels out")
+                .fact("columns", columns)
+                .fact("needed", width));
+        }
+        (true, _) => picture(&page, width, height).half_blocks(),
+        (false, columns) => terminal::text(&page, columns),
+    };
+    emit(format, &terminal::Screen { facts: &facts, text });
+    Ok(Exit::Success)
+}
+
+fn look(paths: &Paths) -> Result<Facts> {
+    block_on(async { Ok(Facts::ask(paths, &Client::new(paths.socket())).await) })
+}
+
+fn picture(page: &Page, width: u32, height: u32) -> Bitmap {
+    Bitmap::of(&drawing::draw(page, width, height), width, height)
+}
+
+/// The service: draws the panel whenever what it shows has changed, until SIGTERM or SIGINT; then the panel says that it was stopped.
+/// Errors: `display.no-panel` (30).
+pub(crate) fn run(paths: &Paths) -> Result<Exit> {
+    let settings = config::load(paths)?.display;
+    let panel = Panel::new(wires::Header::open()?, settings.panel);
+    block_on(turn(paths, settings, panel))
+}
+
+async fn turn<W: Wires>(paths: &Paths, settings: DisplaySettings, mut panel: Panel<W>) -> Result<Exit> {
+    let on = |kind| signal(kind).map_err(|error| Fault::new(Code::Io, "could not wait for signals").cause(&error));
+    let (mut terminate, mut interrupt) = (on(SignalKind::terminate())?, on(SignalKind::interrupt())?);
+    let client = Client::patient(paths.socket(), PATIENCE);
+    let notify = Notify::from_env();
+    let (width, height) = settings.panel.surface(settings.rotation);
+    let mut looks = tokio::time::interval_at(Instant::now(), settings.interval);
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut shown: Option<Shown> = None;
+    loop {
+        tokio::select! {
+            _ = looks.tick() => {}
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+        }
+        let facts = Facts::ask(paths, &client).await;
+        let now = clock::boottime_ms();
+        if let Some(refresh) = Shown::next(shown.as_ref(), &facts, now) {
+            panel.show(&picture(&Page::of(&facts), width, height), settings.rotation, refresh)?;
+            let first = shown.is_none();
+            shown = Some(Shown::after(shown.as_ref(), facts, refresh, now));
+            if first {
+                notify.ready(&format!("version {VERSION}, {width} x {height}"));
+                log::notice(format!("display {VERSION} is ready, {width} x {height}"));
+            }
+        }
+        notify.watchdog();
+    }
+    notify.stopping();
+    let facts = Facts::here();
+    panel.show(&picture(&Page::stopped(&facts), width, height), settings.rotation, Refresh::Full)?;
+    log::notice("display has stopped");
+    Ok(Exit::Success)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::PathBuf;
+
+    /// The pictures of the documentation are what is drawn. UPDATE=1 writes them anew: then look at each.
+    #[test]
+    fn the_pictures_in_the_documentation_are_what_is_drawn() {
+        let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../docs/pictures/display");
+        let mut pages: Vec<_> = samples::all().map(|(name, facts)| (name, Page::of(&facts), (250, 122))).into();
+        pages.push(("stopped", Page::stopped(&samples::well()), (250, 122)));
+        pages.push(("portrait", Page::of(&samples::ill()), (122, 250)));
+        pages.push(("2.9", Page::of(&samples::well()), (296, 128)));
+        pages.push(("1.54", Page::of(&samples::ill()), (200, 200)));
+        for (name, page, (width, height)) in pages {
+            let file = folder.join(format!("{name}.png"));
+            let bytes = picture(&page, width, height).png().unwrap();
+            if std::env::var_os("UPDATE").is_some() {
+                std::fs::create_dir_all(&folder).unwrap();
+                std::fs::write(&file, &bytes).unwrap();
+            }
+            assert!(std::fs::read(&file).is_ok_and(|kept| kept == bytes), "{name}.png is out of date: UPDATE=1 cargo test");
+        }
+    }
+}
