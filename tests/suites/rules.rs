@@ -235,6 +235,18 @@ fn the_error_reference_is_the_catalogue() {
     assert_eq!(std::fs::read_to_string(&path).unwrap(), page, "docs/reference/errors.md is out of date: see its first line");
 }
 
+/// `journalctl -x` explains each entry of ours with the words of the error catalogue.
+#[test]
+fn the_journals_catalogue_is_the_error_catalogue() {
+    let path = root().join("systemd/catalog/smolotchi.catalog");
+    let text = smolotchi_operator::log::catalog();
+    if std::env::var_os("UPDATE").is_some() {
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, &text).unwrap();
+    }
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), text, "the catalogue is out of date: see its first lines");
+}
+
 /// Whoever meets exit 40 or 50 finds a page, and each page is of a code that there is.
 #[test]
 fn every_code_that_calls_an_operator_has_a_runbook() {

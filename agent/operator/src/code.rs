@@ -136,6 +136,23 @@ catalogue! {
     LabFailed, "lab.failed", Runtime, "see the details; smolotchi-lab down removes what is left";
 }
 
+impl Code {
+    /// The MESSAGE_ID of journal entries about this error, 32 hex digits. Made of the name, so it lives as long as the code.
+    pub fn message_id(self) -> String {
+        message_id(self.as_str())
+    }
+}
+
+/// An identity for a kind of journal entry: a UUID (RFC 9562, version 8) made of a hash (FNV-1a) of the name.
+pub(crate) fn message_id(name: &str) -> String {
+    let mut hash = 0x6c62_272e_07bb_0142_62b8_2175_6295_c58d_u128;
+    for byte in b"smolotchi/journal/".iter().chain(name.as_bytes()) {
+        hash = (hash ^ u128::from(*byte)).wrapping_mul(0x0100_0000_0000_0000_0000_013b);
+    }
+    let version = (hash & !(0xf << 76)) | (8 << 76);
+    format!("{:032x}", (version & !(0b11 << 62)) | (0b10 << 62))
+}
+
 impl std::fmt::Display for Code {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(self.as_str())
@@ -155,7 +172,7 @@ mod tests {
 
     #[test]
     fn codes_are_unique_and_well_formed() {
-        let mut seen = HashSet::new();
+        let (mut seen, mut ids) = (HashSet::new(), HashSet::new());
         for code in Code::ALL {
             let text = code.as_str();
             assert!(seen.insert(text), "{text} stands twice");
@@ -165,6 +182,9 @@ mod tests {
             }
             assert!(!code.hint().is_empty(), "{text} has no hint");
             assert_ne!(code.exit(), Exit::Success, "{text} is an error that exits 0");
+            let id = code.message_id();
+            assert!(id.len() == 32 && &id[12..13] == "8" && "89ab".contains(&id[16..17]), "{text}: {id} is no UUID");
+            assert!(ids.insert(id), "{text}: its MESSAGE_ID stands twice");
         }
     }
 }

@@ -45,6 +45,7 @@ pub(crate) fn run(paths: &Paths, policy: &[String]) -> Result<Exit> {
 }
 
 fn configure(paths: &Paths) -> Result<()> {
+    log::role("postinst");
     if !is_root() {
         return Err(Fault::new(Code::NotRoot, "only root can set the package up"));
     }

@@ -32,6 +32,7 @@ impl Table for Pruned {
 
 /// Applies the policy, or with `dry_run` says what it would do.
 pub(crate) fn run(paths: &Paths, format: Format, dry_run: bool) -> Result<Exit> {
+    smolotchi_operator::log::role("prune");
     let policy = config::load(paths)?.retention;
     let request = Retention { max_events: policy.max_events, max_age_days: policy.max_age_days, dry_run };
     let retained = block_on(Client::new(paths.socket()).post("/v1/retention", &request))?;

@@ -12,7 +12,8 @@ use crate::release::VERSION;
 use crate::serve::serve;
 use crate::store_fault::store_fault;
 use serde_json::json;
-use smolotchi_operator::{Code, Exit, Fault, Result, log};
+use smolotchi_operator::log::{self, Kind};
+use smolotchi_operator::{Code, Exit, Fault, Result};
 use smolotchi_store::migrate::{self, Direction};
 use smolotchi_store::{NewEvent, Severity, Store, StoreError};
 use std::os::unix::net::UnixListener;
@@ -25,6 +26,7 @@ use tokio::sync::watch;
 /// Runs until SIGTERM or SIGINT. Errors before READY: wrong user, configuration, `store.missing` (30),
 /// `store.newer-schema` and `store.older-schema` (20).
 pub(crate) fn run(paths: &Paths, socket: Option<&Path>) -> Result<Exit> {
+    log::role("core");
     account::refuse_root()?;
     let settings = config::load(paths)?;
     let (database, state) = (paths.database(), paths.state());
@@ -50,7 +52,7 @@ fn open(database: &Path, state: &Path) -> Result<Store> {
     match Store::open(database) {
         Err(StoreError::Missing { .. }) if is_empty(state) => {
             let made = migrate::run(database, Direction::UpOnly, true).map_err(store_fault)?;
-            log::notice(format!("made the database with schema {}", made.to));
+            log::note(Kind::DatabaseMade, format!("made the database with schema {}", made.to));
             Store::open(database).map_err(store_fault)
         }
         other => other.map_err(store_fault),
@@ -93,7 +95,7 @@ async fn turn(paths: &Paths, listener: UnixListener, settings: config::Settings,
     let (stop, stopped) = watch::channel(false);
     let calls = tokio::spawn(serve(listener, api::router(core.clone()), stopped));
     notify.ready(&format!("version {VERSION}, schema {schema}"));
-    log::notice(format!("core {VERSION} is ready, schema {schema}"));
+    log::note(Kind::Ready, format!("core {VERSION} is ready, schema {schema}"));
     #[cfg(feature = "demo-crash")]
     tokio::spawn(super::demo::crash());
     #[cfg(feature = "demo-irreversible")]
@@ -126,7 +128,7 @@ async fn turn(paths: &Paths, listener: UnixListener, settings: config::Settings,
     if result.is_ok() {
         senses::close(&core).await;
         note(&core, "core.stopped", json!({ "version": VERSION })).await;
-        log::notice("core has stopped");
+        log::note(Kind::Stopped, "core has stopped");
     }
     result
 }
@@ -145,7 +147,7 @@ fn reload(core: &Core, paths: &Paths, notify: &Notify) {
         Ok(settings) => {
             core.set(settings);
             notify.status("configuration read again");
-            log::notice("the configuration was read again");
+            log::note(Kind::Reloaded, "the configuration was read again");
         }
         Err(fault) => log::fault(&fault),
     }

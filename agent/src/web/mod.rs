@@ -14,7 +14,8 @@ use crate::paths::Paths;
 use crate::release::VERSION;
 use crate::serve::{Listener, serve};
 use listenfd::ListenFd;
-use smolotchi_operator::{Code, Exit, Fault, Result, log};
+use smolotchi_operator::log::{self, Kind};
+use smolotchi_operator::{Code, Exit, Fault, Result};
 use std::net::SocketAddr;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -22,6 +23,7 @@ use tokio::sync::watch;
 /// Runs until SIGTERM or SIGINT. Errors: `web.no-socket` (30) without a socket from systemd and without `listen`;
 /// `cli.usage` for a `listen` that others could reach.
 pub(crate) fn run(paths: &Paths, listen: Option<SocketAddr>) -> Result<Exit> {
+    log::role("web");
     let settings = config::load(paths)?.web;
     block_on(async {
         let on = |kind| signal(kind).map_err(|error| Fault::new(Code::Io, "could not wait for signals").cause(&error));
@@ -32,7 +34,7 @@ pub(crate) fn run(paths: &Paths, listen: Option<SocketAddr>) -> Result<Exit> {
         let served = tokio::spawn(serve(Listener::Tcp(listener), routes::router(paths, settings), stopped));
         let notify = Notify::from_env();
         notify.ready(&format!("version {VERSION} at {address}"));
-        log::notice(format!("web {VERSION} is ready at {address}"));
+        log::note(Kind::Ready, format!("web {VERSION} is ready at {address}"));
         tokio::select! {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}

@@ -34,7 +34,10 @@ pub fn run(cli: Cli) -> Result<Exit> {
         Command::Skip { version, reason } => policy::skip(&paths, format, &version, &reason),
         Command::Unblock { version } => policy::unblock(&paths, format, &version),
         Command::Heal { at_boot } => heal(&paths, format, at_boot),
-        Command::CarryOn => carry_on(&paths),
+        Command::CarryOn => {
+            log::role("installer");
+            carry_on(&paths)
+        }
         Command::Guard { caller } => match caller {
             GuardCaller::Apt => guard::apt(&paths),
             GuardCaller::Refresh => guard::refresh(&paths),

@@ -39,7 +39,7 @@ impl Healed {
 
     fn mended(&mut self, what: impl Into<String>) {
         let what = what.into();
-        log::notice(format!("mended: {what}"));
+        log::note(log::Kind::Mended, format!("mended: {what}"));
         self.changed = true;
         self.mended.push(what);
     }

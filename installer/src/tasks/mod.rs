@@ -240,7 +240,7 @@ fn close(context: &Context<'_>, writer: &mut Writer, verdict: Verdict, reason: &
                 .fact("change", change.id.as_str())
                 .fact("reason", reason),
         ),
-        _ => log::notice(format!("{}: {}: {reason}", change.id, verdict.as_str())),
+        _ => log::note(log::Kind::ChangeEnded, format!("{}: {}: {reason}", change.id, verdict.as_str())),
     }
     Ok(report)
 }

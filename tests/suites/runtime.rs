@@ -1,0 +1,310 @@
+//! The agent under systemd: starts in any order, stops, restarts and kills, what a stuck loop and a crash loop end in.
+//!
+//! `make test` takes RESTARTS=20 steps on each Debian, always the same ones (SEED=1); `make test-full` takes 200. Needs root and
+//! `make dist-demo`.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
+use nix::sys::ptrace;
+use nix::sys::wait::{WaitStatus, waitpid};
+use nix::unistd::Pid;
+use smolotchi_lab::{Disk, Lab, Node, Release, dist, wait_until};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+const DEADLINE: Duration = Duration::from_secs(90);
+const CORE: &str = "smolotchi-core.service";
+/// What no start may ever end in: a folder that a sandbox names was not there.
+const NAMESPACE: &str = "status=226";
+
+fn number(name: &str, default: u64) -> u64 {
+    std::env::var(name).map_or(default, |text| text.parse().unwrap_or_else(|_| panic!("{name} is no number: {text}")))
+}
+
+/// splitmix64.
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, limit: usize) -> usize {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        ((z ^ (z >> 31)) % limit as u64) as usize
+    }
+}
+
+/// A node with 0.2.0, healthy.
+fn machine(release: Release) -> Lab {
+    let lab = dist::lab(release, Disk::Overlay, Vec::new()).unwrap();
+    let node = lab.node(1);
+    node.sh_ok(&format!("dpkg -i {}", dist::debs("0.2.0"))).unwrap();
+    node.wait_idle().unwrap();
+    node.wait_healthy().unwrap();
+    lab
+}
+
+fn property(node: &Node, unit: &str, name: &str) -> String {
+    node.run_ok(&["systemctl", "show", "-P", name, unit]).unwrap().trim().to_owned()
+}
+
+fn restarts(node: &Node, unit: &str) -> u64 {
+    property(node, unit, "NRestarts").parse().unwrap()
+}
+
+/// The agent's services and sockets, whatever this version has.
+fn units(node: &Node) -> Vec<String> {
+    let text = node.sh_ok("cd /usr/lib/systemd/system && ls -d smolotchi-*.service smolotchi-*.socket").unwrap();
+    text.lines().filter(|unit| !unit.starts_with("smolotchi-install")).map(str::to_owned).collect()
+}
+
+/// Runs once and ends: active for nobody to see.
+fn ends(node: &Node, unit: &str) -> bool {
+    property(node, unit, "Type") == "oneshot"
+}
+
+/// Every unit that was asked for is up, none gave up, none was started by systemd itself.
+fn assert_well(node: &Node, units: &[String], running: &BTreeMap<String, bool>, step: &str) {
+    for unit in units {
+        let state = property(node, unit, "ActiveState");
+        match running.get(unit) {
+            Some(true) if !ends(node, unit) => assert_eq!(state, "active", "{step}: {unit}"),
+            _ => assert!(["active", "inactive", "activating"].contains(&state.as_str()), "{step}: {unit} is {state}"),
+        }
+        if unit.ends_with(".service") {
+            assert_eq!(restarts(node, unit), 0, "{step}: {unit} was restarted by systemd");
+        }
+    }
+    let journal = node.sh_ok("journalctl -b --no-pager -o cat -u 'smolotchi-*'").unwrap();
+    assert!(!journal.contains(NAMESPACE), "{step}: {journal}");
+}
+
+/// Private memory of a service's process and its share of the rest, in KiB.
+fn pss(node: &Node, unit: &str) -> u64 {
+    let pid = property(node, unit, "MainPID");
+    node.sh_ok(&format!("awk '/^Pss:/ {{print $2}}' /proc/{pid}/smaps_rollup")).unwrap().trim().parse().unwrap()
+}
+
+fn any_order(release: Release) {
+    let lab = machine(release);
+    let node = lab.node(1);
+    let (seed, steps) = (number("SEED", 1), number("RESTARTS", 20));
+    println!("{release:?}: SEED={seed} RESTARTS={steps}");
+    let units = units(node);
+    assert!(units.iter().any(|unit| unit == CORE) && units.len() >= 5, "{units:?}");
+    let services: Vec<_> = units.iter().filter(|unit| unit.ends_with(".service")).collect();
+
+    // Each first, with nothing of the runtime folders there, as at the start of a boot; the others after it.
+    let stop_all = format!("systemctl stop {}", units.join(" "));
+    for first in &services {
+        node.sh_ok(&format!("{stop_all}; rm -rf /run/smolotchi; systemctl start {first}")).unwrap();
+        assert_well(node, &units, &BTreeMap::from([((*first).clone(), true)]), &format!("{first} alone"));
+        for unit in services.iter().filter(|unit| unit != &first) {
+            node.run_ok(&["systemctl", "start", unit]).unwrap();
+        }
+        node.wait_healthy().unwrap();
+    }
+    node.run_ok(&["systemctl", "start", "smolotchi-core.socket", "smolotchi-web.socket"]).unwrap();
+    let before = pss(node, CORE);
+
+    let mut dice = Dice(seed);
+    for step in 0..steps {
+        let unit = &units[dice.below(units.len())];
+        let verb = ["start", "stop", "restart", "restart", "try-restart"][dice.below(5)];
+        let step = format!("{release:?} step {step}: {verb} {unit}");
+        node.run_ok(&["systemctl", verb, unit]).unwrap_or_else(|fault| panic!("{step}: {fault}"));
+        let expected = if matches!(verb, "start" | "restart") { BTreeMap::from([(unit.clone(), true)]) } else { BTreeMap::new() };
+        assert_well(node, &units, &expected, &step);
+    }
+    let mut start = vec!["systemctl", "start"];
+    start.extend(units.iter().map(String::as_str));
+    node.run_ok(&start).unwrap();
+    assert_well(node, &units, &units.iter().map(|unit| (unit.clone(), true)).collect(), "the end");
+    node.wait_healthy().unwrap();
+    let after = pss(node, CORE);
+    assert!(after <= before + before / 4, "core's memory went from {before} to {after} KiB");
+    println!("{release:?}: core's PSS {before} KiB before, {after} KiB after");
+}
+
+#[test]
+fn any_order_of_starts_and_stops_on_debian_12() {
+    any_order(Release::Bookworm);
+}
+
+#[test]
+fn any_order_of_starts_and_stops_on_debian_13() {
+    any_order(Release::Trixie);
+}
+
+/// Kills a service until systemd gives up; how long it waited before each new start, in milliseconds.
+fn kill_until_failed(node: &Node, unit: &str) -> Vec<u64> {
+    // A restart by hand: from here on, crashes are counted.
+    node.run_ok(&["systemctl", "restart", unit]).unwrap();
+    let stamp = |name: &str| -> u64 { property(node, unit, name).parse().unwrap_or(0) };
+    let mut waited = Vec::new();
+    loop {
+        let count = restarts(node, unit);
+        node.run_ok(&["systemctl", "kill", "-s", "KILL", "--kill-who=main", unit]).unwrap();
+        let mut failed = false;
+        wait_until(&format!("{unit} is back or given up"), DEADLINE, || {
+            failed = property(node, unit, "ActiveState") == "failed";
+            // Ready again, not only about to be.
+            Ok(failed || (restarts(node, unit) > count && property(node, unit, "ActiveState") == "active"))
+        })
+        .unwrap();
+        if failed {
+            return waited;
+        }
+        waited.push((stamp("ExecMainStartTimestampMonotonic") - stamp("ActiveExitTimestampMonotonic")) / 1000);
+        assert!(waited.len() < 10, "{unit} is restarted for ever");
+    }
+}
+
+fn crash_loop(release: Release) {
+    let lab = machine(release);
+    let node = lab.node(1);
+    for unit in ["smolotchi-web.service", CORE] {
+        let waited = kill_until_failed(node, unit);
+        println!("{release:?}: {unit} was started again after {waited:?} ms, then given up");
+        assert_eq!(waited.len(), 3, "fewer than five restarts");
+        assert!(waited.iter().all(|wait| *wait >= 900), "{waited:?}");
+        if release == Release::Trixie {
+            assert!(waited[2] > waited[0] + 1_000, "each wait is longer than the one before: {waited:?}");
+        }
+        assert_eq!(property(node, unit, "Result"), "signal", "it stays failed, with the reason of its last end");
+    }
+    // Callers are told at once.
+    let asked = std::time::Instant::now();
+    let output = node.run(&["smolotchi", "health"]).unwrap();
+    assert_eq!(output.status, 30, "{output:?}");
+    assert!(asked.elapsed() < Duration::from_secs(10), "{:?}", asked.elapsed());
+    // The way back that the documentation names.
+    node.sh_ok("systemctl reset-failed 'smolotchi-*'; systemctl start smolotchi-core.socket smolotchi-core.service smolotchi-web.socket")
+        .unwrap();
+    node.wait_healthy().unwrap();
+}
+
+#[test]
+fn a_crash_loop_ends_in_failed_on_debian_12() {
+    crash_loop(Release::Bookworm);
+}
+
+#[test]
+fn a_crash_loop_ends_in_failed_on_debian_13() {
+    crash_loop(Release::Trixie);
+}
+
+/// The process's number on this host.
+fn on_host(node: &Node, pid: &str) -> i32 {
+    let boot = node.sh_ok(&format!("tr '\\0' '\\n' </proc/{pid}/environ | sed -n 's/^SMOLOTCHI_BOOT_ID=//p'")).unwrap();
+    let boot = format!("SMOLOTCHI_BOOT_ID={}", boot.trim());
+    let found = std::fs::read_dir("/proc").unwrap().flatten().find_map(|entry| {
+        let host: i32 = entry.file_name().to_str()?.parse().ok()?;
+        let status = std::fs::read_to_string(entry.path().join("status")).ok()?;
+        let inner = status.lines().find_map(|line| line.strip_prefix("NSpid:"))?.split_whitespace().last()?;
+        let environ = std::fs::read(entry.path().join("environ")).ok()?;
+        (inner == pid && environ.split(|byte| *byte == 0).any(|variable| variable == boot.as_bytes())).then_some(host)
+    });
+    found.unwrap_or_else(|| panic!("process {pid} of the node is not seen from here"))
+}
+
+/// Holds one thread of a process, as a disk that never answers would.
+fn hold_thread(process: i32, name: &str) -> Pid {
+    let threads = std::fs::read_dir(format!("/proc/{process}/task")).unwrap().flatten();
+    let mut threads = threads.filter(|entry| std::fs::read_to_string(entry.path().join("comm")).is_ok_and(|comm| comm.trim() == name));
+    let thread = Pid::from_raw(threads.next().unwrap_or_else(|| panic!("no thread {name}")).file_name().to_str().unwrap().parse().unwrap());
+    ptrace::seize(thread, ptrace::Options::empty()).unwrap();
+    ptrace::interrupt(thread).unwrap();
+    assert!(matches!(
+        waitpid(thread, Some(nix::sys::wait::WaitPidFlag::__WALL)).unwrap(),
+        WaitStatus::PtraceEvent(..) | WaitStatus::Stopped(..)
+    ));
+    thread
+}
+
+fn stuck(release: Release) {
+    let lab = machine(release);
+    let node = lab.node(1);
+    assert_eq!(property(node, CORE, "WatchdogUSec"), "1min");
+    // The real unit, only quicker.
+    node.write("/run/systemd/system/smolotchi-core.service.d/50-lab.conf", b"[Service]\nWatchdogSec=3\nTimeoutAbortSec=2\n").unwrap();
+    node.run_ok(&["systemctl", "daemon-reload"]).unwrap();
+    node.run_ok(&["systemctl", "restart", CORE]).unwrap();
+
+    for (count, what) in [(1, "the thread that owns the state"), (2, "the whole process")] {
+        let pid = property(node, CORE, "MainPID");
+        let held = if count == 1 {
+            Some(hold_thread(on_host(node, &pid), "state"))
+        } else {
+            node.run_ok(&["kill", "-STOP", &pid]).unwrap();
+            None
+        };
+        wait_until(&format!("systemd restarts core although {what} stands still"), DEADLINE, || {
+            if let Some(thread) = held {
+                // The dead thread has to be taken note of, or its process never ends.
+                let _ = waitpid(thread, Some(nix::sys::wait::WaitPidFlag::__WALL | nix::sys::wait::WaitPidFlag::WNOHANG));
+            }
+            Ok(restarts(node, CORE) == count && property(node, CORE, "ActiveState") == "active")
+        })
+        .unwrap();
+        assert_ne!(property(node, CORE, "MainPID"), pid, "{what}");
+        node.wait_healthy().unwrap();
+    }
+    let journal = node.sh_ok(&format!("journalctl -b --no-pager -o cat -u {CORE}")).unwrap();
+    assert_eq!(journal.matches("Watchdog timeout").count(), 2, "{journal}");
+}
+
+#[test]
+fn a_stuck_loop_is_restarted_on_debian_12() {
+    stuck(Release::Bookworm);
+}
+
+#[test]
+fn a_stuck_loop_is_restarted_on_debian_13() {
+    stuck(Release::Trixie);
+}
+
+/// Also what a process said that was gone before the journal looked at it.
+fn explained(release: Release) {
+    let lab = machine(release);
+    let node = lab.node(1);
+    node.write("/etc/smolotchi/config.d/50-lab.toml", b"[core]\nmin_free_mib = \"much\"\n").unwrap();
+    assert!(!node.run(&["systemctl", "restart", CORE]).unwrap().ok());
+    assert_eq!((property(node, CORE, "ActiveState"), property(node, CORE, "ExecMainStatus")), ("failed".into(), "20".into()));
+    assert_eq!(restarts(node, CORE), 0, "another try would end the same way");
+
+    let entries = node.run_ok(&["journalctl", "-b", "--no-pager", "-o", "json", "-u", CORE, "SMOLOTCHI_CODE=config.invalid"]).unwrap();
+    let entry: serde_json::Value = serde_json::from_str(entries.lines().next().unwrap_or_else(|| panic!("no entry of its unit"))).unwrap();
+    let expected = [
+        ("PRIORITY", "3"),
+        ("SMOLOTCHI_ROLE", "core"),
+        ("SYSLOG_IDENTIFIER", "smolotchi"),
+        ("SMOLOTCHI_FACT_FILE", "/etc/smolotchi/config.d/50-lab.toml"),
+        ("SMOLOTCHI_FACT_LINE", "2"),
+        ("SMOLOTCHI_FACT_KEY", "core.min_free_mib"),
+    ];
+    for (name, value) in expected {
+        assert_eq!(entry[name], value, "{name}: {entry}");
+    }
+    let told = node.sh_ok(&format!("journalctl -b --no-pager -x -u {CORE}")).unwrap();
+    for words in [
+        "░ Subject: Smolotchi reports config.invalid",
+        "░ What to do: see: smolotchi config show.",
+        "░ Subject: Smolotchi reports service.ready",
+    ] {
+        assert!(told.contains(words), "{words}: {told}");
+    }
+    node.run_ok(&["rm", "/etc/smolotchi/config.d/50-lab.toml"]).unwrap();
+    node.run_ok(&["systemctl", "start", CORE]).unwrap();
+    node.wait_healthy().unwrap();
+}
+
+#[test]
+fn the_journal_explains_itself_on_debian_12() {
+    explained(Release::Bookworm);
+}
+
+#[test]
+fn the_journal_explains_itself_on_debian_13() {
+    explained(Release::Trixie);
+}
