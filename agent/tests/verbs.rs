@@ -122,7 +122,7 @@ fn configuration_is_shown_with_its_origin_and_refused_with_its_line() {
     assert_eq!(
         ran.stderr,
         "error: [config.invalid] a setting has a value that it can't have; expected: a whole number from 0 to 36500; file: ROOT/bad.toml; \
-         given: the text \"a year\"; key: retention.max_age_days; line: 3\nhint: see: smolotchi config show\n"
+         given: \"a year\"; key: retention.max_age_days; line: 3\nhint: see: smolotchi config show\n"
     );
     node.put("etc/smolotchi/config.d/60-typo.toml", "[retention]\nmax_evnets = 7\n");
     let ran = node.run(&["--format", "json", "config", "check"]);
