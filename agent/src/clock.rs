@@ -14,10 +14,12 @@ pub(crate) fn boottime_ms() -> u64 {
     u64::try_from(time.tv_sec).unwrap_or_default() * 1000 + u64::try_from(time.tv_nsec).unwrap_or_default() / 1_000_000
 }
 
-/// This boot's identity (random(4)). A unit whose sandbox hides /proc/sys hands it in as SMOLOTCHI_BOOT_ID=%b.
+/// This boot's identity (random(4)), 32 hexadecimal digits. A unit whose sandbox hides /proc/sys hands it in as SMOLOTCHI_BOOT_ID=%b.
 pub(crate) fn boot_id() -> Option<String> {
     let handed = std::env::var("SMOLOTCHI_BOOT_ID").ok().filter(|id| !id.is_empty());
-    handed.or_else(|| std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok().map(|id| id.trim().to_owned()))
+    handed
+        .or_else(|| std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok().map(|id| id.trim().to_owned()))
+        .map(|id| id.replace('-', ""))
 }
 
 /// The machine's name.

@@ -2,6 +2,7 @@
 
 mod account;
 mod ai;
+mod artifacts;
 mod cli;
 mod client;
 mod clock;
@@ -10,6 +11,7 @@ mod config;
 mod core;
 mod display;
 mod installs;
+mod leases;
 mod notify;
 mod paths;
 mod release;

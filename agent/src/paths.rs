@@ -29,6 +29,11 @@ impl Paths {
         self.at("var/lib/smolotchi/smolotchi.db")
     }
 
+    /// The content of artifacts.
+    pub(crate) fn artifacts(&self) -> PathBuf {
+        self.at("var/lib/smolotchi/artifacts")
+    }
+
     /// Core's API socket.
     pub(crate) fn socket(&self) -> PathBuf {
         self.at("run/smolotchi/core.sock")

@@ -78,4 +78,5 @@ CREATE TABLE IF NOT EXISTS parked_stages (
     UNIQUE (run_id, step)
 ) STRICT;
 CREATE INDEX IF NOT EXISTS stages_pending ON parked_stages (id) WHERE state = 'pending';
+CREATE INDEX IF NOT EXISTS stages_by_job ON parked_stages (job_id);
 ALTER TABLE parked_stages RENAME TO stages;

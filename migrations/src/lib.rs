@@ -23,6 +23,7 @@ mod snapshot;
 mod store;
 #[cfg(test)]
 mod walks;
+mod work;
 
 pub use check::{CheckReport, check};
 pub use error::{Result, StoreError};
@@ -35,6 +36,7 @@ pub use readings::{NewReading, ReadingValue, SENSOR_BYTES, SensorRow, Series};
 pub use rehearse::{Rehearsal, Rehearsed, Undo, rehearse, rehearse_as};
 pub use snapshot::{Restored, Snapshot, restore, snapshot};
 pub use store::{Appended, Proof, Retained, RetentionPolicy, Store, Summary, TOPIC_BYTES};
+pub use work::*;
 
 /// The schema that this build works on: the number of its last migration.
 pub fn schema_own() -> u32 {

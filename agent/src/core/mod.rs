@@ -15,6 +15,7 @@ mod refuse;
 mod retention;
 mod run;
 mod senses;
+mod work;
 
 pub(crate) use run::{is_empty, run};
 
@@ -44,6 +45,7 @@ pub(crate) struct Core {
     uid: u32,
     /// The ai worker's user, where there is one.
     worker: Option<u32>,
+    work: work::Work,
     schema: u32,
     started_at_ms: i64,
     started_boottime_ms: u64,

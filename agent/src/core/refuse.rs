@@ -2,8 +2,9 @@
 
 use axum::Json;
 use axum::body::Bytes;
+use axum::extract::Query;
 use axum::extract::rejection::BytesRejection;
-use axum::http::StatusCode;
+use axum::http::{StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
@@ -29,6 +30,9 @@ impl From<Fault> for Refusal {
             (Code::CoreRefused, _) => StatusCode::FORBIDDEN,
             (Code::CoreRequest | Code::StoreInvalidEvent, _) => StatusCode::BAD_REQUEST,
             (Code::CoreNotFound, _) => StatusCode::NOT_FOUND,
+            (Code::JobUnknown | Code::StageUnknown | Code::ArtifactUnknown, _) => StatusCode::NOT_FOUND,
+            (Code::ArtifactTooLarge, _) => StatusCode::PAYLOAD_TOO_LARGE,
+            (Code::JobNotHeld | Code::JobEnded | Code::StageDecided, _) => StatusCode::CONFLICT,
             (Code::DiskFull, _) => StatusCode::INSUFFICIENT_STORAGE,
             (Code::StoreBusy, _) => StatusCode::SERVICE_UNAVAILABLE,
             (_, Exit::Validation) => StatusCode::UNPROCESSABLE_ENTITY,
@@ -42,6 +46,15 @@ impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
         (self.status, Json(serde_json::json!({ "error": self.fault }))).into_response()
     }
+}
+
+/// What the query of a request says.
+pub(super) fn query<T: DeserializeOwned>(uri: &Uri) -> Result<T, Refusal> {
+    let Query(value) = Query::try_from_uri(uri).map_err(|rejection| {
+        let cause = std::error::Error::source(&rejection).map_or_else(|| rejection.to_string(), ToString::to_string);
+        Fault::new(Code::CoreRequest, "the query is not understood").fact("query", uri.query().unwrap_or_default()).fact("cause", cause)
+    })?;
+    Ok(value)
 }
 
 /// A request's JSON body. Over a unix socket the content type protects nobody, so it isn't asked for.

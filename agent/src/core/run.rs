@@ -84,12 +84,14 @@ async fn turn(paths: &Paths, listener: UnixListener, settings: config::Settings,
             .ok()
             .and_then(|text| Account::in_passwd(&text, "smolotchi-ai"))
             .map(|user| user.uid),
+        work: super::work::Work::new(paths.artifacts()),
         schema,
         started_at_ms: clock::now_ms(),
         started_boottime_ms: clock::boottime_ms(),
     });
     note(&core, "core.started", json!({ "version": VERSION, "schema": schema, "boot_id": clock::boot_id() })).await;
 
+    core.begin_work().await?;
     // The first turn comes before the first answer: until then health would say that the loop stands still.
     let mut pause = pulse.turn(&notify).await?;
     let (stop, stopped) = watch::channel(false);
@@ -123,6 +125,7 @@ async fn turn(paths: &Paths, listener: UnixListener, settings: config::Settings,
     };
     notify.stopping();
     // Told to stop, the server finishes the answers under way; its own limit makes this end.
+    core.work.stop();
     let _ = stop.send(true);
     let _ = calls.await;
     if result.is_ok() {

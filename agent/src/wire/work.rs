@@ -4,24 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-
-/// Where a job stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum JobState {
-    /// To be done, once it is due.
-    Queued,
-    /// A worker holds it.
-    Leased,
-    /// It stopped at a stage request, and goes on when that is decided.
-    Waiting,
-    /// Done, with a result.
-    Done,
-    /// Given up, with an error.
-    Failed,
-    /// Taken back by an operator.
-    Cancelled,
-}
+pub(crate) use smolotchi_store::{ArtifactState, JobState, Outcome, Process, StageState};
 
 /// One job of `GET /v1/jobs`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -78,23 +61,15 @@ pub(crate) struct NewJob {
     /// Higher ones come first.
     #[serde(default)]
     pub(crate) priority: i64,
+    /// Seconds from now before which it is not begun.
+    #[serde(default)]
+    pub(crate) delay_s: u64,
+    /// How often it may be begun; 3 if nobody says otherwise.
+    #[serde(default)]
+    pub(crate) max_attempts: Option<u32>,
     /// Who asks, besides what the kernel says of the caller.
     #[serde(default)]
     pub(crate) by: Option<String>,
-}
-
-/// A process, so that no other one is ever taken for it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Process {
-    /// The service's role, such as `ai`.
-    pub(crate) role: String,
-    /// Its number.
-    pub(crate) pid: u32,
-    /// When it was started, in clock ticks since boot (proc_pid_stat(5), field 22).
-    pub(crate) start_ticks: u64,
-    /// The boot that it lives in.
-    pub(crate) boot_id: String,
 }
 
 /// `POST /v1/jobs/lease`: waits up to `wait_s` seconds (at most 100) for a job that is due.
@@ -131,20 +106,6 @@ pub(crate) struct RenewJob {
     pub(crate) lease_s: u64,
 }
 
-/// How a worker leaves a job.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum Outcome {
-    /// Done.
-    Done,
-    /// Failed; tried again if there are attempts left.
-    Failed,
-    /// Failed in a way that another try wouldn't mend.
-    Refused,
-    /// Stopped at a stage request.
-    Waiting,
-}
-
 /// `POST /v1/jobs/ID/finish`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -159,6 +120,22 @@ pub(crate) struct FinishJob {
     /// Why it failed.
     #[serde(default)]
     pub(crate) error: Option<String>,
+}
+
+/// The answer to `POST /v1/jobs/ID/renew`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Renewed {
+    /// Always true: a lease that is lost is the error `job.not-held`.
+    pub(crate) renewed: bool,
+}
+
+/// `POST /v1/jobs/ID/cancel`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct CancelJob {
+    /// Who, besides what the kernel says of the caller.
+    #[serde(default)]
+    pub(crate) by: Option<String>,
 }
 
 /// One lease of `GET /v1/locks`.
@@ -183,16 +160,6 @@ pub(crate) struct Lock {
 pub(crate) struct Locks {
     /// By name.
     pub(crate) locks: Vec<Lock>,
-}
-
-/// Whether an artifact's content is what was put.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum ArtifactState {
-    /// As far as known.
-    Whole,
-    /// Not what was put; set aside, and never served.
-    Damaged,
 }
 
 /// One artifact of `GET /v1/artifacts`.
@@ -241,20 +208,6 @@ pub(crate) struct Verified {
     pub(crate) bytes: u64,
     /// Those whose content is missing or something else.
     pub(crate) damaged: Vec<Artifact>,
-}
-
-/// Where a stage request stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum StageState {
-    /// An operator has to decide.
-    Pending,
-    /// The run goes on with the step.
-    Approved,
-    /// The run goes on without it.
-    Denied,
-    /// Nobody decided in time: as denied.
-    Expired,
 }
 
 /// One request of `GET /v1/stages`.

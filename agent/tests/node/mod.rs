@@ -162,14 +162,27 @@ impl Node {
 
     /// One call of core's API by this process; status and body.
     pub fn call(&self, method: &str, path: &str, body: &str) -> (u16, Value) {
+        let (status, body) = self.call_raw(method, path, body.as_bytes());
+        (status, serde_json::from_slice(&body).unwrap_or(Value::Null))
+    }
+
+    /// The content of an artifact.
+    pub fn content(&self, id: i64) -> (u16, Vec<u8>) {
+        self.call_raw("GET", &format!("/v1/artifacts/{id}/content"), b"")
+    }
+
+    pub fn call_raw(&self, method: &str, path: &str, body: &[u8]) -> (u16, Vec<u8>) {
         let mut stream = UnixStream::connect(self.socket()).unwrap();
         stream.set_read_timeout(Some(DEADLINE)).unwrap();
         let length = body.len();
-        write!(stream, "{method} {path} HTTP/1.1\r\nhost: core\r\ncontent-length: {length}\r\n\r\n{body}").unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
-        let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
-        (head.split(' ').nth(1).unwrap().parse().unwrap(), serde_json::from_str(body).unwrap_or(Value::Null))
+        write!(stream, "{method} {path} HTTP/1.1\r\nhost: core\r\ncontent-length: {length}\r\n\r\n").unwrap();
+        // Who refuses a body need not read it.
+        let _ = stream.write_all(body);
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).unwrap();
+        let end = answer.windows(4).position(|four| four == b"\r\n\r\n").unwrap_or_else(|| panic!("no answer to {method} {path}"));
+        let head = String::from_utf8(answer[..end].to_vec()).unwrap();
+        (head.split(' ').nth(1).unwrap().parse().unwrap(), answer[end + 4..].to_vec())
     }
 }
 

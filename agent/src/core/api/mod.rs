@@ -2,18 +2,22 @@
 //!
 //! One file for each part of the state: its `routes` are for reading and for admins, its `worker` routes also for the ai worker.
 
+mod artifacts;
 mod events;
 mod findings;
+mod jobs;
 mod now;
 mod readings;
+mod stages;
 
 use super::Core;
 use super::refuse::Refusal;
 use crate::clock;
 use crate::serve::Caller;
 use crate::wire::{self, MAX_BODY};
-use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::extract::{DefaultBodyLimit, FromRequestParts, Path, Request, State};
 use axum::http::Method;
+use axum::http::request::Parts;
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -34,8 +38,16 @@ pub(super) fn router(core: Arc<Core>) -> Router {
         .merge(findings::routes())
         .merge(now::routes())
         .merge(readings::routes())
+        .merge(jobs::routes())
+        .merge(artifacts::routes())
+        .merge(stages::routes())
         .layer(middleware::from_fn_with_state(core.clone(), admins));
-    let worker = findings::worker_routes().layer(middleware::from_fn_with_state(core.clone(), workers));
+    let worker = Router::new()
+        .merge(findings::worker_routes())
+        .merge(jobs::worker_routes())
+        .merge(artifacts::worker_routes())
+        .merge(stages::worker_routes())
+        .layer(middleware::from_fn_with_state(core.clone(), workers));
     admin
         .merge(worker)
         .fallback(async || Refusal::no_such_call())
@@ -73,4 +85,67 @@ async fn prove(State(core): State<Arc<Core>>) -> Answer<wire::Proved> {
     // Who proves also looks at the heartbeat: it is written before the answer.
     core.turn_now().await?;
     Ok(Json(wire::Proved { committed: true, schema: proof.schema, micros: proof.micros }))
+}
+
+/// The number in a call's path.
+struct Id(i64);
+
+impl<S: Send + Sync> FromRequestParts<S> for Id {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Refusal> {
+        Path::from_request_parts(parts, state).await.map(|Path(id)| Id(id)).map_err(|_| Refusal::no_such_call())
+    }
+}
+
+/// The most rows of one answer.
+const MAX_ROWS: u32 = 1000;
+/// The rows of an answer when nobody says otherwise.
+const USUAL_ROWS: u32 = 50;
+
+fn limit(limit: Option<u32>) -> Result<u32, Refusal> {
+    let limit = limit.unwrap_or(USUAL_ROWS);
+    if (1..=MAX_ROWS).contains(&limit) {
+        return Ok(limit);
+    }
+    let fault = Fault::new(Code::CoreRequest, "the query is not understood").fact("limit", limit);
+    Err(fault.fact("expected", format!("limit=1 to limit={MAX_ROWS}")).into())
+}
+
+/// JSON of the database; what other hands wrote there is shown as text.
+fn json(text: &str) -> Value {
+    serde_json::from_str(text).unwrap_or_else(|_| Value::String(text.to_owned()))
+}
+
+/// A name of ours: 1 to 64 characters of `a-z`, `0-9`, `.`, `-` and `_`.
+fn word(field: &str, text: &str) -> Result<(), Refusal> {
+    let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || ".-_".contains(c);
+    if (1..=64).contains(&text.len()) && text.chars().all(fits) {
+        return Ok(());
+    }
+    Err(wrong(field, text, "1 to 64 characters of a-z, 0-9, '.', '-' and '_'"))
+}
+
+/// A file's name, which may become one again on another machine: no path, nothing hidden.
+fn file_name(field: &str, name: &str) -> Result<(), Refusal> {
+    text(field, name, 255)?;
+    if name.contains('/') || name.starts_with('.') {
+        Err(wrong(field, name, "a file name without '/', not beginning with '.'"))
+    } else {
+        Ok(())
+    }
+}
+
+/// Text on one line.
+fn text(field: &str, text: &str, most: usize) -> Result<(), Refusal> {
+    if (1..=most).contains(&text.len()) && !text.chars().any(char::is_control) {
+        return Ok(());
+    }
+    Err(wrong(field, text, &format!("1 to {most} bytes without control characters")))
+}
+
+fn wrong(field: &str, given: &str, expected: &str) -> Refusal {
+    let given: String = given.chars().take(100).collect();
+    let fault = Fault::new(Code::CoreRequest, "a value is not what this call takes").fact("field", field);
+    fault.fact("given", given).fact("expected", expected).into()
 }

@@ -1,0 +1,268 @@
+//! What keeps the work going: who waits for a job, which worker died, which stage request is over.
+//!
+//! Nothing here polls: a wait ends by a notice, by the end of a process, or by one timer that only exists while something is
+//! held or pending.
+
+use super::Core;
+use crate::artifacts::Folder;
+use crate::clock;
+use crate::leases::{Judged, judge, look};
+use crate::serve::Caller;
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use smolotchi_operator::{Code, Result, log};
+use smolotchi_store::{Lease, Leased, WantJob};
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::sync::{Notify, RwLock};
+use tokio::task::AbortHandle;
+use tokio::time::Instant;
+
+/// The longest sleep until a moment of the wall clock, which may jump meanwhile.
+const LOOK_AGAIN: Duration = Duration::from_secs(600);
+
+/// What the work needs beside the database.
+pub(crate) struct Work {
+    /// A job may be due now.
+    queued: Notify,
+    stopping: AtomicBool,
+    /// One task for each lease of a job.
+    keepers: Mutex<HashMap<String, AbortHandle>>,
+    /// Waits for the end of the next stage request.
+    timer: Mutex<Option<AbortHandle>>,
+    boot_id: Option<String>,
+    /// The content of artifacts.
+    pub(super) content: Arc<Folder>,
+    /// Putting reads, removing writes: content is never removed between its rename and its row.
+    pub(super) gate: RwLock<()>,
+}
+
+impl Work {
+    pub(super) fn new(artifacts: PathBuf) -> Self {
+        Work {
+            queued: Notify::new(),
+            stopping: AtomicBool::new(false),
+            keepers: Mutex::default(),
+            timer: Mutex::default(),
+            boot_id: clock::boot_id(),
+            content: Arc::new(Folder::new(artifacts)),
+            gate: RwLock::new(()),
+        }
+    }
+
+    /// Ends every wait.
+    pub(super) fn stop(&self) {
+        self.stopping.store(true, Ordering::Relaxed);
+        self.queued.notify_waiters();
+    }
+
+    /// Who calls: the user's name from the kernel's word, and whom it says it acts for.
+    pub(super) fn who(caller: Caller, by: Option<&str>) -> String {
+        let user = caller.0.map_or_else(|| "somebody".to_owned(), crate::account::name_of);
+        match by.filter(|by| *by != user) {
+            Some(by) => format!("{user} for {by}"),
+            None => user,
+        }
+    }
+
+    pub(super) fn judge(&self, lease: &Lease) -> Judged {
+        judge(lease, self.boot_id.as_deref(), clock::boottime_ms(), look(lease.owner.pid))
+    }
+
+    fn hold<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+        mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+impl Core {
+    /// Takes up what the last run of core left: half-written content, held jobs, pending requests.
+    pub(super) async fn begin_work(self: &Arc<Self>) -> Result<()> {
+        let content = self.work.content.clone();
+        match tokio::task::spawn_blocking(move || content.sweep()).await {
+            Ok(Ok(0)) | Err(_) => {}
+            Ok(Ok(count)) => log::notice(format!("removed {count} half-written artifacts")),
+            Ok(Err(fault)) => log::fault(&fault),
+        }
+        let leases = match self.store(|store| store.leases()).await {
+            Err(fault) if fault.code == Code::StoreNotInSchema => return Ok(()),
+            other => other?,
+        };
+        for lease in leases.into_iter().filter(|lease| lease.job().is_some()) {
+            self.watch_lease(lease);
+        }
+        self.watch_stages();
+        Ok(())
+    }
+
+    /// Somebody may wait for a job that is due now.
+    pub(super) fn job_may_be_due(&self) {
+        self.work.queued.notify_waiters();
+    }
+
+    /// Waits for a job for this worker, at most until `end`.
+    pub(super) async fn next_job(
+        self: &Arc<Self>,
+        want: WantJob,
+        lease_s: u64,
+        end: Instant,
+    ) -> Result<Option<(smolotchi_store::Job, String)>> {
+        loop {
+            // Told of whatever is queued from here on.
+            let queued = self.work.queued.notified();
+            tokio::pin!(queued);
+            queued.as_mut().enable();
+            let mut ask = want.clone();
+            ask.lease.token = token()?;
+            ask.lease.expires_boottime_ms = clock::boottime_ms() + lease_s * 1000;
+            let lease = ask.lease.clone();
+            let next_due_ms = match self.store(move |store| store.lease_job(&ask, clock::now_ms())).await? {
+                Leased::Job(job) => {
+                    let held = Lease {
+                        name: format!("job/{}", job.id),
+                        owner: lease.owner,
+                        token: lease.token.clone(),
+                        taken_ms: job.changed_ms,
+                        expires_boottime_ms: lease.expires_boottime_ms,
+                    };
+                    self.watch_lease(held);
+                    return Ok(Some((*job, lease.token)));
+                }
+                Leased::Nothing { next_due_ms } => next_due_ms,
+            };
+            if self.work.stopping.load(Ordering::Relaxed) || Instant::now() >= end {
+                return Ok(None);
+            }
+            let due = next_due_ms.map_or(end, |due| Instant::now() + wall(due));
+            tokio::select! {
+                () = queued => {}
+                () = tokio::time::sleep_until(due.min(end)) => {}
+            }
+        }
+    }
+
+    /// Frees a job when its worker dies or lets the lease end. The task lives as long as the lease.
+    fn watch_lease(self: &Arc<Self>, lease: Lease) {
+        let weak = Arc::downgrade(self);
+        let name = lease.name.clone();
+        let task = tokio::spawn(async move {
+            let mut lease = lease;
+            loop {
+                let Some(core) = weak.upgrade() else { return };
+                let judged = core.work.judge(&lease);
+                if judged.over {
+                    core.lose(&lease, judged.why).await;
+                    return;
+                }
+                drop(core);
+                let left = lease.expires_boottime_ms.saturating_sub(clock::boottime_ms());
+                ended(lease.owner.pid, Duration::from_millis(left + 1)).await;
+                let Some(core) = weak.upgrade() else { return };
+                // It may have been renewed meanwhile, or given up.
+                let (name, token) = (lease.name.clone(), lease.token.clone());
+                match core.store(|store| store.leases()).await {
+                    Ok(leases) => match leases.into_iter().find(|lease| lease.name == name && lease.token == token) {
+                        Some(found) => lease = found,
+                        None => return,
+                    },
+                    Err(fault) => {
+                        log::fault(&fault);
+                        tokio::time::sleep(LOOK_AGAIN).await;
+                    }
+                }
+            }
+        });
+        if let Some(before) = Work::hold(&self.work.keepers).insert(name, task.abort_handle()) {
+            before.abort();
+        }
+    }
+
+    /// The lease of a job was given up: nobody needs to watch it.
+    pub(super) fn unwatch_lease(&self, job: i64) {
+        if let Some(task) = Work::hold(&self.work.keepers).remove(&format!("job/{job}")) {
+            task.abort();
+        }
+    }
+
+    async fn lose(&self, lease: &Lease, why: String) {
+        let Some(id) = lease.job() else { return };
+        let token = lease.token.clone();
+        match self.store(move |store| store.lose_job(id, &token, &why, clock::now_ms())).await {
+            Ok(lost) => {
+                if lost {
+                    log::warning(Code::JobLost, format!("job {id} was lost by its worker"));
+                }
+                Work::hold(&self.work.keepers).remove(&lease.name);
+                self.job_may_be_due();
+            }
+            Err(fault) => log::fault(&fault),
+        }
+    }
+
+    /// Ends stage requests when their time is over. The task lives as long as one is pending.
+    pub(super) fn watch_stages(self: &Arc<Self>) {
+        let weak = Arc::downgrade(self);
+        let task = tokio::spawn(async move {
+            loop {
+                let Some(core) = weak.upgrade() else { return };
+                let look = core.store(|store| {
+                    let ended = store.expire_stages(clock::now_ms())?;
+                    store.next_stage_end().map(|next| (ended, next))
+                });
+                let next = match look.await {
+                    Ok((ended, next)) => {
+                        if ended > 0 {
+                            core.job_may_be_due();
+                        }
+                        next
+                    }
+                    Err(fault) => {
+                        log::fault(&fault);
+                        Some(i64::MAX)
+                    }
+                };
+                drop(core);
+                let Some(next) = next else { return };
+                tokio::time::sleep(wall(next).min(LOOK_AGAIN)).await;
+            }
+        });
+        if let Some(before) = Work::hold(&self.work.timer).replace(task.abort_handle()) {
+            before.abort();
+        }
+    }
+}
+
+/// How long it is until a moment of the wall clock, by what it says now.
+fn wall(at_ms: i64) -> Duration {
+    Duration::from_millis(at_ms.saturating_sub(clock::now_ms()).max(0).unsigned_abs().saturating_add(1)).min(Duration::from_secs(86_400))
+}
+
+/// Waits for a process to end, at most so long.
+#[allow(deprecated, reason = "its successor is unsafe for the sake of types that may give away their descriptor; OwnedFd doesn't")]
+async fn ended(pid: u32, within: Duration) {
+    let watched = i32::try_from(pid).ok().and_then(Pid::from_raw).and_then(|pid| pidfd_open(pid, PidfdFlags::NONBLOCK).ok());
+    // Without a descriptor the lease's end has to do.
+    match watched.and_then(|fd| AsyncFd::with_interest(fd, Interest::READABLE).ok()) {
+        Some(process) => {
+            let _ = tokio::time::timeout(within, process.readable()).await;
+        }
+        None => tokio::time::sleep(within).await,
+    }
+}
+
+/// 128 random bits in hexadecimal.
+pub(super) fn token() -> Result<String> {
+    use std::fmt::Write;
+    let mut bytes = [0_u8; 16];
+    let got = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty());
+    if got != Ok(bytes.len()) {
+        return Err(smolotchi_operator::Fault::new(Code::CoreFailed, "the kernel gave no random numbers"));
+    }
+    Ok(bytes.iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    }))
+}

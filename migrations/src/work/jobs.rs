@@ -1,0 +1,362 @@
+//! The queue: a job is queued, leased to one worker, and then done, failed, waiting or queued again.
+//!
+//! Never with two workers at a time: the lease's row and the job's state change in one transaction.
+
+use super::leases::{self, NewLease};
+use super::{Change, Page, SCHEMA, stages, words};
+use crate::connect::failed;
+use crate::{Result, Severity, Store};
+use rusqlite::{OptionalExtension, Row};
+use serde_json::json;
+
+words! {
+    /// Where a job stands.
+    JobState {
+        /// To be done, once it is due.
+        Queued = "queued",
+        /// A worker holds it.
+        Leased = "leased",
+        /// It stopped at a stage request, and goes on when that is decided.
+        Waiting = "waiting",
+        /// Done, with a result.
+        Done = "done",
+        /// Given up, with an error.
+        Failed = "failed",
+        /// Taken back by an operator.
+        Cancelled = "cancelled",
+    }
+}
+
+words! {
+    /// How a worker leaves a job.
+    Outcome {
+        /// Done.
+        Done = "done",
+        /// Failed; tried again if there are attempts left.
+        Failed = "failed",
+        /// Failed in a way that another try wouldn't mend.
+        Refused = "refused",
+        /// Stopped at a stage request.
+        Waiting = "waiting",
+    }
+}
+
+impl JobState {
+    /// Whether nothing happens to it any more.
+    pub const fn is_final(self) -> bool {
+        matches!(self, JobState::Done | JobState::Failed | JobState::Cancelled)
+    }
+}
+
+/// The first pause after a failed attempt; each further one is twice as long.
+const PAUSE_MS: i64 = 30_000;
+/// The longest pause.
+const PAUSE_MAX_MS: i64 = 3_600_000;
+
+/// One job.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Job {
+    /// Ascending, never used twice.
+    pub id: i64,
+    /// What is to be done.
+    pub kind: String,
+    /// The profile, for kinds that have one.
+    pub profile: Option<String>,
+    /// JSON text.
+    pub input: String,
+    /// Where it stands.
+    pub state: JobState,
+    /// Higher ones come first.
+    pub priority: i64,
+    /// Milliseconds since 1970.
+    pub created_ms: i64,
+    /// Who asked for it.
+    pub created_by: String,
+    /// Not before this moment.
+    pub due_ms: i64,
+    /// How often it was begun; a stop at a stage request doesn't count.
+    pub attempts: u32,
+    /// How often it may be begun.
+    pub max_attempts: u32,
+    /// When its state last changed.
+    pub changed_ms: i64,
+    /// JSON text.
+    pub result: Option<String>,
+    /// Why it failed the last time.
+    pub error: Option<String>,
+}
+
+/// A job to be queued.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewJob {
+    /// What is to be done: 1 to 64 characters.
+    pub kind: String,
+    /// The profile, for kinds that have one.
+    pub profile: Option<String>,
+    /// JSON text.
+    pub input: String,
+    /// Higher ones come first.
+    pub priority: i64,
+    /// Who asks.
+    pub created_by: String,
+    /// Not before this moment.
+    pub due_ms: i64,
+    /// At least 1.
+    pub max_attempts: u32,
+}
+
+/// Who wants a job, and of which kinds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WantJob {
+    /// Who; the name is given by the job.
+    pub lease: NewLease,
+    /// The kinds that it can do.
+    pub kinds: Vec<String>,
+}
+
+/// What [`Store::lease_job`] found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Leased {
+    /// It is the caller's now.
+    Job(Box<Job>),
+    /// None is due; the next one is at this moment, if there is one.
+    Nothing {
+        /// Milliseconds since 1970.
+        next_due_ms: Option<i64>,
+    },
+}
+
+/// What became of a job that its worker left.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Finished {
+    /// As it now stands.
+    Job(Box<Job>),
+    /// The token does not hold it: the lease was lost, the job cancelled.
+    NotHeld,
+}
+
+pub(super) const COLUMNS: &str =
+    "id, kind, profile, input, state, priority, created_ms, created_by, due_ms, attempts, max_attempts, changed_ms, result, error";
+/// ?1 before, ?2 limit.
+pub(crate) const LIST: &str =
+    "SELECT id, kind, profile, input, state, priority, created_ms, created_by, due_ms, attempts, max_attempts, changed_ms, result, error
+     FROM jobs WHERE id < ?1 ORDER BY id DESC LIMIT ?2";
+/// ?1 before, ?2 limit, ?3 state.
+pub(crate) const LIST_STATE: &str =
+    "SELECT id, kind, profile, input, state, priority, created_ms, created_by, due_ms, attempts, max_attempts, changed_ms, result, error
+     FROM jobs WHERE state = ?3 AND id < ?1 ORDER BY id DESC LIMIT ?2";
+/// The job to be done next: ?1 now, ?2 kinds as a JSON list. Due, or put off by a clock that has since gone back.
+pub(crate) const NEXT: &str = "SELECT id FROM jobs WHERE state = 'queued' AND (due_ms <= ?1 OR changed_ms > ?1)
+     AND kind IN (SELECT value FROM json_each(?2)) ORDER BY priority DESC, id LIMIT 1";
+/// When the next one is due: ?1 kinds as a JSON list.
+pub(crate) const NEXT_DUE: &str = "SELECT min(due_ms) FROM jobs WHERE state = 'queued' AND kind IN (SELECT value FROM json_each(?1))";
+
+pub(super) fn job(row: &Row<'_>) -> rusqlite::Result<Job> {
+    Ok(Job {
+        id: row.get(0)?,
+        kind: row.get(1)?,
+        profile: row.get(2)?,
+        input: row.get(3)?,
+        state: row.get(4)?,
+        priority: row.get(5)?,
+        created_ms: row.get(6)?,
+        created_by: row.get(7)?,
+        due_ms: row.get(8)?,
+        attempts: row.get(9)?,
+        max_attempts: row.get(10)?,
+        changed_ms: row.get(11)?,
+        result: row.get(12)?,
+        error: row.get(13)?,
+    })
+}
+
+fn pause_ms(attempts: u32) -> i64 {
+    PAUSE_MS.saturating_mul(1 << attempts.saturating_sub(1).min(20)).min(PAUSE_MAX_MS)
+}
+
+impl Change<'_> {
+    pub(super) fn job(&self, id: i64) -> rusqlite::Result<Option<Job>> {
+        self.tx.prepare_cached(&format!("SELECT {COLUMNS} FROM jobs WHERE id = ?1"))?.query_row((id,), job).optional()
+    }
+
+    /// Moves a job, keeps its lease and its stage requests in step, and tells of it.
+    fn put(&mut self, mut job: Job, topic: &str, severity: Option<Severity>, by: Option<&str>) -> rusqlite::Result<Job> {
+        job.changed_ms = self.now_ms;
+        if job.state != JobState::Leased {
+            self.tx.prepare_cached("DELETE FROM leases WHERE name = ?1")?.execute((leases::of_job(job.id),))?;
+        }
+        self.tx
+            .prepare_cached(
+                "UPDATE jobs SET state = ?2, due_ms = ?3, attempts = ?4, changed_ms = ?5, result = ?6, error = ?7 WHERE id = ?1",
+            )?
+            .execute((job.id, job.state, job.due_ms, job.attempts, job.changed_ms, &job.result, &job.error))?;
+        let mut body = json!({ "job": job.id, "kind": job.kind, "profile": job.profile, "attempt": job.attempts });
+        if let Some(error) = &job.error {
+            body["error"] = json!(error);
+        }
+        if let Some(by) = by {
+            body["by"] = json!(by);
+        }
+        self.tell(topic, severity, body);
+        if job.state.is_final() {
+            stages::expire_of_job(self, job.id)?;
+        }
+        Ok(job)
+    }
+
+    /// After a failure: again after a pause, or given up.
+    fn put_again_or_fail(&mut self, mut job: Job, topic: &str, error: String) -> rusqlite::Result<Job> {
+        job.error = Some(error);
+        if job.attempts < job.max_attempts {
+            job.state = JobState::Queued;
+            job.due_ms = self.now_ms.saturating_add(pause_ms(job.attempts));
+            self.put(job, topic, Some(Severity::Warning), None)
+        } else {
+            job.state = JobState::Failed;
+            self.put(job, "job.failed", None, None)
+        }
+    }
+
+    /// Lets a waiting job go on.
+    pub(super) fn resume(&mut self, id: i64) -> rusqlite::Result<()> {
+        if let Some(mut job) = self.job(id)?.filter(|job| job.state == JobState::Waiting) {
+            job.state = JobState::Queued;
+            job.due_ms = self.now_ms;
+            self.put(job, "job.resumed", None, None)?;
+        }
+        Ok(())
+    }
+}
+
+impl Store {
+    /// Queues a job, durably. Errors: `store.not-in-schema`, `io.disk-full`, `store.failed`.
+    pub fn add_job(&mut self, new: &NewJob, now_ms: i64) -> Result<Job> {
+        self.change("could not queue the job", now_ms, |change| {
+            let sql = format!(
+                "INSERT INTO jobs (kind, profile, input, state, priority, created_ms, created_by, due_ms, max_attempts, changed_ms)
+                 VALUES (?1, ?2, ?3, 'queued', ?4, ?5, ?6, ?7, ?8, ?5) RETURNING {COLUMNS}"
+            );
+            let values = (&new.kind, &new.profile, &new.input, new.priority, now_ms, &new.created_by, new.due_ms, new.max_attempts);
+            let job = change.tx.prepare_cached(&sql)?.query_row(values, job)?;
+            let body = json!({ "job": job.id, "kind": job.kind, "profile": job.profile, "by": job.created_by });
+            change.tell("job.added", None, body);
+            Ok(job)
+        })
+    }
+
+    /// One job.
+    pub fn job(&self, id: i64) -> Result<Option<Job>> {
+        self.needs(SCHEMA, "jobs")?;
+        let read = || self.db.prepare_cached(&format!("SELECT {COLUMNS} FROM jobs WHERE id = ?1"))?.query_row((id,), job).optional();
+        read().map_err(failed(&self.path, "could not read the job"))
+    }
+
+    /// Jobs, newest first.
+    pub fn jobs(&self, state: Option<JobState>, page: Page) -> Result<Vec<Job>> {
+        self.needs(SCHEMA, "jobs")?;
+        let read = || -> rusqlite::Result<Vec<Job>> {
+            match state {
+                Some(state) => self.db.prepare_cached(LIST_STATE)?.query_map((page.before(), page.limit, state), job)?.collect(),
+                None => self.db.prepare_cached(LIST)?.query_map((page.before(), page.limit), job)?.collect(),
+            }
+        };
+        read().map_err(failed(&self.path, "could not read the jobs"))
+    }
+
+    /// Gives the next due job to a worker: the highest priority, then the oldest. Stage requests whose time is over are
+    /// ended first. Writes nothing if there is no job.
+    pub fn lease_job(&mut self, want: &WantJob, now_ms: i64) -> Result<Leased> {
+        let kinds = json!(want.kinds).to_string();
+        self.change("could not lease a job", now_ms, |change| {
+            stages::expire(change)?;
+            let next = change.tx.prepare_cached(NEXT)?.query_row((now_ms, &kinds), |row| row.get(0)).optional()?;
+            let Some(mut job) = next.map_or(Ok(None), |id| change.job(id))? else {
+                let next_due_ms = change.tx.prepare_cached(NEXT_DUE)?.query_row((&kinds,), |row| row.get(0))?;
+                return Ok(Leased::Nothing { next_due_ms });
+            };
+            job.state = JobState::Leased;
+            job.attempts += 1;
+            let lease = NewLease { name: leases::of_job(job.id), ..want.lease.clone() };
+            leases::insert(&change.tx, &lease, now_ms)?;
+            let by = format!("{} ({})", lease.owner.role, lease.owner.pid);
+            change.put(job, "job.leased", None, Some(&by)).map(|job| Leased::Job(Box::new(job)))
+        })
+    }
+
+    /// A worker leaves a job that it holds.
+    pub fn finish_job(
+        &mut self,
+        id: i64,
+        token: &str,
+        outcome: Outcome,
+        result: Option<String>,
+        error: Option<String>,
+        now_ms: i64,
+    ) -> Result<Finished> {
+        self.change("could not finish the job", now_ms, |change| {
+            let held = leases::find(&change.tx, &leases::of_job(id))?.is_some_and(|lease| lease.token == token);
+            let Some(mut job) = change.job(id)?.filter(|job| held && job.state == JobState::Leased) else { return Ok(Finished::NotHeld) };
+            let reason = error.unwrap_or_else(|| "the worker gave no reason".to_owned());
+            let begun_ms = job.changed_ms;
+            job.result = result;
+            let job = match outcome {
+                Outcome::Done => {
+                    (job.state, job.error) = (JobState::Done, None);
+                    change.put(job, "job.done", None, None)
+                }
+                Outcome::Failed => change.put_again_or_fail(job, "job.retried", reason),
+                Outcome::Refused => {
+                    (job.state, job.error) = (JobState::Failed, Some(reason));
+                    change.put(job, "job.failed", None, None)
+                }
+                Outcome::Waiting if stages::is_pending(change, id)? => {
+                    job.state = JobState::Waiting;
+                    job.attempts -= 1;
+                    change.put(job, "job.waiting", None, None)
+                }
+                // Decided while the worker was on its way here.
+                Outcome::Waiting if stages::decided_since(change, id, begun_ms)? => {
+                    (job.state, job.due_ms) = (JobState::Queued, now_ms);
+                    job.attempts -= 1;
+                    change.put(job, "job.resumed", None, None)
+                }
+                Outcome::Waiting => {
+                    change.put_again_or_fail(job, "job.retried", "it waits, but no stage request of it is pending".to_owned())
+                }
+            };
+            job.map(|job| Finished::Job(Box::new(job)))
+        })
+    }
+
+    /// Takes a job back that has not ended; `None` if there is none. The worker that holds it learns it when it renews.
+    pub fn cancel_job(&mut self, id: i64, by: &str, now_ms: i64) -> Result<Option<Job>> {
+        self.change("could not cancel the job", now_ms, |change| match change.job(id)? {
+            Some(mut job) if !job.state.is_final() => {
+                job.state = JobState::Cancelled;
+                change.put(job, "job.cancelled", Some(Severity::Notice), Some(by)).map(Some)
+            }
+            _ => Ok(None),
+        })
+    }
+
+    /// Takes a job from a worker that is gone: queued again after a pause, or given up. False if that token does not hold it.
+    pub fn lose_job(&mut self, id: i64, token: &str, why: &str, now_ms: i64) -> Result<bool> {
+        self.change("could not take the job back", now_ms, |change| {
+            let held = leases::find(&change.tx, &leases::of_job(id))?.is_some_and(|lease| lease.token == token);
+            let Some(job) = change.job(id)?.filter(|job| held && job.state == JobState::Leased) else { return Ok(false) };
+            change.put_again_or_fail(job, "job.lost", format!("its worker was lost: {why}")).map(|_| true)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_double_up_to_an_hour() {
+        let pauses: Vec<_> = (0..=9).map(|attempts| pause_ms(attempts) / 1000).collect();
+        assert_eq!(pauses, [30, 30, 60, 120, 240, 480, 960, 1920, 3600, 3600]);
+        assert_eq!(pause_ms(u32::MAX), PAUSE_MAX_MS);
+    }
+}
