@@ -109,7 +109,9 @@ impl Facts {
                 _ => None,
             })
         };
-        self.disk = used(number("system.disk.free"), number("system.disk.total"));
+        let disk = |of: &str| used(number(&format!("system.disk.{of}.free")), number(&format!("system.disk.{of}.total")));
+        // The fuller one of two.
+        self.disk = disk("root").max(disk("state"));
         self.memory = used(number("system.memory.available"), number("system.memory.total"));
         #[expect(clippy::cast_possible_truncation, reason = "held within the type first")]
         let degrees = |celsius: f64| celsius.round().clamp(-99.0, 999.0) as i16;
@@ -186,8 +188,8 @@ mod tests {
         let number = |number| Some(Value::Number(number));
         let mut facts = Facts::default();
         facts.take_sensors(&[
-            sensor("system.disk.free", number(390.0)),
-            sensor("system.disk.total", number(1000.0)),
+            sensor("system.disk.root.free", number(390.0)),
+            sensor("system.disk.root.total", number(1000.0)),
             sensor("system.memory.available", None),
             sensor("system.memory.total", number(512.0)),
             sensor("system.temperature", number(41.6)),
