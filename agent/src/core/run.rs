@@ -32,7 +32,8 @@ pub(crate) fn run(paths: &Paths, socket: Option<&Path>) -> Result<Exit> {
     let (database, state) = (paths.database(), paths.state());
     let listener = listen::listener(socket)?;
     let (owner, thread) = Owner::start(move || open(&database, &state))?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().thread_keep_alive(Duration::ZERO).build();
+    // Two threads beside the loop for files: the unit allows few, and more would not make a card faster.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(2).thread_keep_alive(Duration::ZERO).build();
     let runtime = runtime.map_err(|error| Fault::new(Code::CoreFailed, "could not start the event loop").cause(&error))?;
     let result = runtime.block_on(async {
         let result = turn(paths, listener, settings, owner.clone()).await;
