@@ -3,6 +3,7 @@
 mod account;
 mod ai;
 mod artifacts;
+mod alarm;
 mod cli;
 mod client;
 mod clock;

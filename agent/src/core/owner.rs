@@ -65,6 +65,11 @@ impl<S: 'static> Owner<S> {
         result.await.map_err(|_| gone())
     }
 
+    /// Hands a job to the owning thread and doesn't wait for it.
+    pub(crate) async fn post(&self, job: impl FnOnce(&mut S) + Send + 'static) -> Result<()> {
+        self.jobs.send(Job::Run(Box::new(job))).await.map_err(|_| gone())
+    }
+
     /// Lets the jobs before this one finish, then ends the thread.
     pub(crate) async fn stop(&self) {
         let _ = self.jobs.send(Job::Stop).await;

@@ -1,7 +1,7 @@
-//! One turn of core's loop: through the state's thread and back, then heartbeat, then watchdog.
+//! One turn of core's loop: to the state's thread, and there the heartbeat, then the watchdog's ping.
 //!
-//! The order is the point: the ping goes out only after the thread that does the work has answered. A stuck database or
-//! a stuck loop lets systemd's watchdog fire.
+//! The order is the point: the loop asks for the ping, and the thread that does the work sends it. A stuck database or a
+//! stuck loop lets systemd's watchdog fire. It costs two wake-ups.
 
 use super::heartbeat::Heartbeat;
 use super::owner::Owner;
@@ -10,7 +10,7 @@ use crate::notify::Notify;
 use smolotchi_operator::{Result, log};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::watch;
 
@@ -67,48 +67,64 @@ impl Turns {
     }
 }
 
-/// The loop's pulse.
-pub(crate) struct Pulse<S> {
-    owner: Owner<S>,
+/// What the state's thread does at a turn.
+struct Beat {
     turns: Arc<Turns>,
     file: PathBuf,
     schema: u32,
-    started_ms: u64,
-    writes: bool,
+    notify: Arc<Notify>,
+    writes: AtomicBool,
+    /// Handed over and not done yet: a thread that was busy for long makes one turn, not all that it missed.
+    waits: AtomicBool,
 }
 
-impl<S: 'static> Pulse<S> {
-    /// A pulse that writes to `file`.
-    pub(crate) fn new(owner: Owner<S>, file: PathBuf, schema: u32) -> Self {
-        Pulse { owner, turns: Arc::default(), file, schema, started_ms: clock::boottime_ms(), writes: true }
-    }
-
-    /// The figures of this pulse.
-    pub(crate) fn turns(&self) -> Arc<Turns> {
-        self.turns.clone()
-    }
-
-    /// One turn; how long until the next. Errors: `core.failed` when the state's thread has ended.
-    pub(crate) async fn turn(&mut self, notify: &Notify) -> Result<Duration> {
-        self.owner.call(|_| ()).await?;
-        let running = Duration::from_millis(clock::boottime_ms().saturating_sub(self.started_ms));
-        let pause = pause(running, notify.watchdog_timeout());
-        let every_ms = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX);
+impl Beat {
+    fn now(&self, every_ms: u64) {
+        self.waits.store(false, Ordering::Relaxed);
         let seq = self.turns.seq() + 1;
         let beat = Heartbeat::now(seq, self.schema, every_ms);
         // Said once, not at every turn: the journal is on the card.
-        match beat.write(&self.file) {
-            Ok(()) => self.writes = true,
-            Err(fault) if self.writes => {
-                self.writes = false;
-                log::fault(&fault);
-            }
-            Err(_) => {}
+        let written = beat.write(&self.file);
+        if let (true, Err(fault)) = (self.writes.swap(written.is_ok(), Ordering::Relaxed), written) {
+            log::fault(&fault);
         }
         self.turns.at_ms.store(beat.boottime_ms, Ordering::Relaxed);
         self.turns.every_ms.store(every_ms, Ordering::Relaxed);
         self.turns.seq.send_replace(seq);
-        notify.watchdog();
+        self.notify.watchdog();
+    }
+}
+
+/// The loop's pulse.
+pub(crate) struct Pulse<S> {
+    owner: Owner<S>,
+    beat: Arc<Beat>,
+    started_ms: u64,
+}
+
+impl<S: 'static> Pulse<S> {
+    /// A pulse that writes to `file`.
+    pub(crate) fn new(owner: Owner<S>, file: PathBuf, schema: u32, notify: Arc<Notify>) -> Self {
+        let (writes, waits) = (AtomicBool::new(true), AtomicBool::new(false));
+        let beat = Beat { turns: Arc::default(), file, schema, notify, writes, waits };
+        Pulse { owner, beat: Arc::new(beat), started_ms: clock::boottime_ms() }
+    }
+
+    /// The figures of this pulse.
+    pub(crate) fn turns(&self) -> Arc<Turns> {
+        self.beat.turns.clone()
+    }
+
+    /// One turn, done when the state's thread comes to it; how long until the next. Errors: `core.failed` when that thread
+    /// has ended.
+    pub(crate) async fn turn(&self) -> Result<Duration> {
+        let running = Duration::from_millis(clock::boottime_ms().saturating_sub(self.started_ms));
+        let pause = pause(running, self.beat.notify.watchdog_timeout());
+        if !self.beat.waits.swap(true, Ordering::Relaxed) {
+            let every_ms = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX);
+            let beat = self.beat.clone();
+            self.owner.post(move |_| beat.now(every_ms)).await?;
+        }
         Ok(pause)
     }
 }
@@ -130,32 +146,33 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let socket = dir.path().join("notify");
         let systemd = UnixDatagram::bind(&socket).unwrap();
-        let notify = Notify::new(SocketAddr::from_pathname(&socket).ok(), Some(Duration::from_secs(1)));
+        let notify = Arc::new(Notify::new(SocketAddr::from_pathname(&socket).ok(), Some(Duration::from_secs(1))));
         let (owner, thread) = Owner::start(|| Ok(())).unwrap();
-        let mut pulse = Pulse::new(owner.clone(), dir.path().join("heartbeat.json"), 3);
+        let pulse = Pulse::new(owner.clone(), dir.path().join("heartbeat.json"), 3, notify);
         let turns = pulse.turns();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
 
-        runtime.block_on(pulse.turn(&notify)).unwrap();
+        runtime.block_on(pulse.turn()).unwrap();
         assert!(pinged(&systemd, Duration::from_secs(5)), "a turning loop pings");
         assert_eq!(turns.seq(), 1);
 
         let (release, stuck) = mpsc::channel::<()>();
         let job = owner.call(move |()| stuck.recv().ok());
-        let blocked = runtime.block_on(async {
+        runtime.block_on(async {
             let job = tokio::time::timeout(Duration::from_millis(50), job);
             assert!(job.await.is_err(), "the job holds the state");
-            tokio::time::timeout(Duration::from_millis(300), pulse.turn(&notify)).await
+            for _ in 0..100 {
+                pulse.turn().await.unwrap();
+            }
         });
-        assert!(blocked.is_err(), "the turn waits for the state");
-        assert!(!pinged(&systemd, Duration::from_millis(50)), "no ping while stuck");
+        assert!(!pinged(&systemd, Duration::from_millis(300)), "no ping while stuck");
         assert_eq!(turns.seq(), 1, "and no heartbeat");
 
         release.send(()).unwrap();
-        runtime.block_on(pulse.turn(&notify)).unwrap();
         assert!(pinged(&systemd, Duration::from_secs(5)), "pings again when it goes on");
         runtime.block_on(owner.stop());
         thread.join().unwrap();
+        assert_eq!(turns.seq(), 2, "one turn, not all that were missed");
     }
 
     #[test]
@@ -180,13 +197,13 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("heartbeat.json");
         let (owner, thread) = Owner::start(|| Ok(())).unwrap();
-        let mut pulse = Pulse::new(owner.clone(), file.clone(), 3);
+        let pulse = Pulse::new(owner.clone(), file.clone(), 3, Arc::default());
         let turns = pulse.turns();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             let ((), turned) = tokio::join!(turns.turn_now(), async {
                 turns.asked().await;
-                pulse.turn(&Notify::default()).await
+                pulse.turn().await
             });
             turned.unwrap();
             assert_eq!((turns.seq(), Heartbeat::read(&file).unwrap().seq), (1, 1), "the heartbeat is there before the answer");

@@ -4,6 +4,7 @@ use super::owner::Owner;
 use super::pulse::Pulse;
 use super::{Core, api, listen, senses};
 use crate::account::{self, Account};
+use crate::alarm::Alarm;
 use crate::clock;
 use crate::config;
 use crate::notify::Notify;
@@ -71,9 +72,9 @@ async fn turn(paths: &Paths, listener: UnixListener, settings: config::Settings,
     let (mut terminate, mut interrupt, mut hangup) =
         (on(SignalKind::terminate())?, on(SignalKind::interrupt())?, on(SignalKind::hangup())?);
     let listener = listen::in_loop(listener)?;
-    let notify = Notify::from_env();
+    let notify = Arc::new(Notify::from_env());
     let schema = smolotchi_store::schema_own();
-    let mut pulse = Pulse::new(owner.clone(), paths.heartbeat(), schema);
+    let pulse = Pulse::new(owner.clone(), paths.heartbeat(), schema, notify.clone());
     let core = Arc::new(Core {
         owner,
         turns: pulse.turns(),
@@ -94,7 +95,9 @@ async fn turn(paths: &Paths, listener: UnixListener, settings: config::Settings,
 
     core.begin_work().await?;
     // The first turn comes before the first answer: until then health would say that the loop stands still.
-    let mut pause = pulse.turn(&notify).await?;
+    let alarm = Alarm::new()?;
+    alarm.set(pulse.turn().await?)?;
+    core.owner.call(|_| ()).await?;
     let (stop, stopped) = watch::channel(false);
     let calls = tokio::spawn(serve(listener, api::router(core.clone()), stopped));
     notify.ready(&format!("version {VERSION}, schema {schema}"));
@@ -107,16 +110,13 @@ async fn turn(paths: &Paths, listener: UnixListener, settings: config::Settings,
     let result = loop {
         let due = async {
             tokio::select! {
-                () = tokio::time::sleep(pause) => {}
+                () = alarm.rings() => {}
                 () = core.turns.asked() => {}
             }
         };
         tokio::select! {
-            () = due => match pulse.turn(&notify).await {
-                Ok(next) => {
-                    pause = next;
-                    senses::turn(&core);
-                }
+            () = due => match pulse.turn().await.and_then(|next| alarm.set(next)) {
+                Ok(()) => senses::turn(&core),
                 Err(fault) => break Err(fault),
             },
             _ = terminate.recv() => break Ok(()),
