@@ -2,8 +2,8 @@
 
 mod account;
 mod ai;
-mod artifacts;
 mod alarm;
+mod artifacts;
 mod cli;
 mod client;
 mod clock;

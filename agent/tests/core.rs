@@ -227,3 +227,44 @@ fn the_socket_that_systemd_hands_in_is_used() {
     until("the socket", || std::os::unix::net::UnixStream::connect(&path).ok());
     assert_eq!(node.call("GET", "/v1/health", "").1["verdict"], "healthy");
 }
+
+#[test]
+fn a_reload_takes_all_or_nothing_and_says_what_needs_a_restart() {
+    let node = Node::new();
+    let core = node.core();
+    let file = "etc/smolotchi/config.d/50-local.toml";
+    let min_free = |node: &Node| {
+        let health = node.call("GET", "/v1/health", "").1;
+        let disk = health["checks"].as_array().unwrap().iter().find(|check| check["name"] == "disk").cloned();
+        disk.unwrap()["detail"].as_str().unwrap().split("at least ").nth(1).unwrap().split(' ').next().unwrap().to_owned()
+    };
+    assert_eq!(node.call("POST", "/v1/reload", "").1, json!({"changed": []}));
+    node.put(file, "[core]\nmin_free_mib = 3\n[web]\nrefresh_seconds = 30\n");
+    let ran = node.run_as_service(&["--format", "json", "config", "reload"]).ok();
+    let expected = json!({"changed": [
+        {"key": "core.min_free_mib", "from": "16", "to": "3"},
+        {"key": "web.refresh_seconds", "from": "0", "to": "30", "restart": "smolotchi-web.service"},
+    ]});
+    assert_eq!((ran.json(), min_free(&node).as_str()), (expected, "3"));
+
+    // Broken: refused with its place, and the other value of the same file isn't taken either.
+    node.put(file, "[core]\nmin_free_mib = 4\n[web]\nrefresh_seconds = 1\n");
+    let (status, answer) = node.call("POST", "/v1/reload", "");
+    assert_eq!(
+        (status, &answer["error"]["code"], &answer["error"]["details"]["line"]),
+        (422, &json!("config.invalid"), &json!(4)),
+        "{answer}"
+    );
+    core.signal(Signal::HUP);
+    assert!(core.wait_for_line("config.invalid").contains("web.refresh_seconds"));
+    assert_eq!(min_free(&node), "3", "a broken one changes nothing");
+
+    // By signal, as systemctl reload does.
+    node.put(file, "[core]\nmin_free_mib = 5\n");
+    core.signal(Signal::HUP);
+    core.wait_for_line("core.min_free_mib is 5, web.refresh_seconds is 0 once smolotchi-web.service is restarted");
+    assert_eq!(min_free(&node), "5");
+    need_root();
+    assert_eq!(node.as_uid(&["config", "reload"], STRANGER).status().unwrap().code(), Some(20), "a stranger may not");
+    core.stop();
+}

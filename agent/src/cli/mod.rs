@@ -236,7 +236,18 @@ The package does this by itself at an upgrade. Going back to an older schema nee
 #[derive(Debug, Subcommand)]
 pub(crate) enum ConfigVerb {
     /// Show every setting, its value, and the file and line it comes from.
-    Show,
+    Show {
+        /// Show also the values that a later file overrides.
+        #[arg(long)]
+        origin: bool,
+    },
+    /// Let core read the configuration again; a broken one changes nothing.
+    #[command(after_help = "\
+Example:
+  smolotchi config reload              what changed, and which service has to be restarted for it
+
+The same as systemctl reload smolotchi-core.service, which can't say what came of it. Only root and the user smolotchi may.")]
+    Reload,
     /// Check the configuration; exit 20 at the first mistake, with file, line and key.
     #[command(after_help = "\
 Examples:

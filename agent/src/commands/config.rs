@@ -1,8 +1,10 @@
 //! `smolotchi config`: which settings hold, where they come from, and whether they are right.
 
 use crate::cli::ConfigVerb;
+use crate::client::{Client, block_on};
 use crate::config::{self, Merged, Origin, Unknown};
 use crate::paths::Paths;
+use crate::wire::{Changed, Reloaded};
 use serde::Serialize;
 use smolotchi_operator::output::{columns, emit};
 use smolotchi_operator::{Exit, Format, Result, Table};
@@ -18,15 +20,27 @@ struct Setting {
     value: String,
     file: String,
     line: usize,
+    /// Earlier places that set it too, the nearest first; only with `--origin`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    overridden: Vec<Place>,
+}
+
+#[derive(Debug, Serialize)]
+struct Place {
+    value: String,
+    file: String,
+    line: usize,
 }
 
 impl Table for Shown {
     fn table(&self) -> String {
-        let rows: Vec<_> = self
-            .settings
-            .iter()
-            .map(|setting| [setting.key.to_owned(), setting.value.clone(), format!("{}:{}", setting.file, setting.line)])
-            .collect();
+        let mut rows = Vec::new();
+        for setting in &self.settings {
+            rows.push([setting.key.to_owned(), setting.value.clone(), format!("{}:{}", setting.file, setting.line)]);
+            for Place { value, file, line } in &setting.overridden {
+                rows.push(["  not".to_owned(), value.clone(), format!("{file}:{line}")]);
+            }
+        }
         columns(&rows)
     }
 }
@@ -46,10 +60,28 @@ impl Table for Checked {
     }
 }
 
+impl Table for Reloaded {
+    fn table(&self) -> String {
+        if self.changed.is_empty() {
+            return "read again; nothing changed\n".to_owned();
+        }
+        let holds = |change: &Changed| change.restart.as_ref().map_or("now".to_owned(), |unit| format!("after: systemctl restart {unit}"));
+        let rows: Vec<_> =
+            self.changed.iter().map(|change| [change.key.clone(), format!("{} -> {}", change.from, change.to), holds(change)]).collect();
+        columns(&rows)
+    }
+}
+
 /// Runs the verb. Errors: `config.syntax`, `config.unknown-key`, `config.invalid` (all 20).
 pub(crate) fn run(paths: &Paths, format: Format, verb: ConfigVerb) -> Result<Exit> {
     match verb {
-        ConfigVerb::Show => emit(format, &shown(&valid(config::merged(paths, Unknown::Refuse)?)?)),
+        ConfigVerb::Show { origin } => emit(format, &shown(&valid(config::merged(paths, Unknown::Refuse)?)?, origin)),
+        ConfigVerb::Reload => {
+            // Refused here already for a key that nobody knows, which core only warns of.
+            valid(config::merged(paths, Unknown::Refuse)?)?;
+            let reloaded: Reloaded = block_on(Client::new(paths.socket()).post("/v1/reload", &serde_json::json!({})))?;
+            emit(format, &reloaded);
+        }
         ConfigVerb::Check { file } => {
             let merged = match file {
                 Some(file) => config::merged_file(&file)?,
@@ -65,12 +97,14 @@ fn valid(merged: Merged) -> Result<Merged> {
     merged.settings().map(|_| merged)
 }
 
-fn shown(merged: &Merged) -> Shown {
-    let setting = |(key, value, Origin { file, line }): (_, &dyn std::fmt::Display, &Origin)| Setting {
+fn shown(merged: &Merged, origin: bool) -> Shown {
+    let place = |(value, Origin { file, line }): &(_, Origin)| Place { value: ToString::to_string(value), file: file.clone(), line: *line };
+    let setting = |(key, value, origin_of): (&'static str, &dyn std::fmt::Display, &Origin)| Setting {
         key,
         value: value.to_string(),
-        file: file.clone(),
-        line: *line,
+        file: origin_of.file.clone(),
+        line: origin_of.line,
+        overridden: if origin { merged.overridden(key).map(place).collect() } else { Vec::new() },
     };
     Shown { settings: merged.entries().map(|(key, value, origin)| setting((key, value, origin))).collect() }
 }

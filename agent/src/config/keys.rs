@@ -108,8 +108,14 @@ pub(crate) struct Key {
     /// What its value must be.
     pub(crate) kind: Kind,
     /// Whether a reload takes it; else the service that reads it has to be restarted.
-    #[allow(dead_code, reason = "the reload that says so comes next")]
     pub(crate) live: bool,
+}
+
+impl Key {
+    /// The section; where a reload doesn't take the setting, it is read by the service of this name.
+    pub(crate) fn section(&self) -> &'static str {
+        self.name.split('.').next().unwrap_or_default()
+    }
 }
 
 const HOSTS: Kind = Kind::List { each: is_host, expected: "a list of host names or addresses without port, such as [\"node7.example\"]" };

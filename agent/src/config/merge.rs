@@ -1,7 +1,8 @@
 //! Step two: fragments become one value for each key, with the file and line it comes from.
 
 use super::fragment::{Fragment, Given};
-use super::keys::{KEYS, key, neighbours};
+use super::keys::{KEYS, Key, key, neighbours};
+use crate::wire::Changed;
 use smolotchi_operator::{Code, Fault};
 use std::collections::BTreeMap;
 
@@ -17,7 +18,8 @@ pub(crate) struct Origin {
 /// The value that holds for every key.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Merged {
-    entries: BTreeMap<&'static str, (Given, Origin)>,
+    /// Each place that sets it, lowest precedence first: the last one holds.
+    entries: BTreeMap<&'static str, Vec<(Given, Origin)>>,
     files: Vec<String>,
 }
 
@@ -31,7 +33,7 @@ impl Merged {
                 match key(&assignment.key) {
                     Some(key) => {
                         let origin = Origin { file: fragment.file.clone(), line: assignment.line };
-                        merged.entries.insert(key.name, (assignment.value, origin));
+                        merged.entries.entry(key.name).or_default().push((assignment.value, origin));
                     }
                     None => refused.push(
                         Fault::new(Code::ConfigUnknownKey, "there is no such setting")
@@ -49,12 +51,30 @@ impl Merged {
 
     /// The value and origin of a key.
     pub(crate) fn get(&self, name: &str) -> Option<&(Given, Origin)> {
-        self.entries.get(name)
+        self.entries.get(name)?.last()
     }
 
     /// Every key with its value, in the order of the list of keys.
     pub(crate) fn entries(&self) -> impl Iterator<Item = (&'static str, &Given, &Origin)> {
-        KEYS.iter().filter_map(|key| self.entries.get(key.name).map(|(value, origin)| (key.name, value, origin)))
+        KEYS.iter().filter_map(|key| self.get(key.name).map(|(value, origin)| (key.name, value, origin)))
+    }
+
+    /// What a key would be without the place that holds: the nearest first.
+    pub(crate) fn overridden(&self, name: &str) -> impl Iterator<Item = &(Given, Origin)> {
+        self.entries.get(name).into_iter().flat_map(|places| places.iter().rev().skip(1))
+    }
+
+    /// What differs from this in a newer reading, in the order of the list of keys.
+    pub(crate) fn changes(&self, newer: &Merged) -> Vec<Changed> {
+        let changed = |key: &&Key| self.get(key.name).map(|(value, _)| value) != newer.get(key.name).map(|(value, _)| value);
+        let shown = |of: &Merged, key: &Key| of.get(key.name).map(|(value, _)| value.to_string()).unwrap_or_default();
+        let change = |key: &Key| Changed {
+            key: key.name.to_owned(),
+            from: shown(self, key),
+            to: shown(newer, key),
+            restart: (!key.live).then(|| format!("smolotchi-{}.service", key.section())),
+        };
+        KEYS.iter().filter(changed).map(change).collect()
     }
 
     /// What was read, lowest precedence first.

@@ -4,6 +4,7 @@
 //! and one event at start and at stop.
 
 mod api;
+mod configured;
 #[cfg(any(feature = "demo-crash", feature = "demo-irreversible"))]
 mod demo;
 mod health;
@@ -40,6 +41,7 @@ pub(crate) struct Core {
     owner: Owner<Store>,
     turns: Arc<Turns>,
     settings: RwLock<Settings>,
+    configured: configured::Configured,
     state: PathBuf,
     senses: senses::Senses,
     uid: u32,

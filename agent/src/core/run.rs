@@ -1,12 +1,13 @@
 //! Core's life: open, say ready, turn until told to stop, close.
 
+use super::configured::{self, Configured};
 use super::owner::Owner;
 use super::pulse::Pulse;
 use super::{Core, api, listen, senses};
 use crate::account::{self, Account};
 use crate::alarm::Alarm;
 use crate::clock;
-use crate::config;
+use crate::config::Settings;
 use crate::notify::Notify;
 use crate::paths::Paths;
 use crate::release::VERSION;
@@ -29,15 +30,16 @@ use tokio::sync::watch;
 pub(crate) fn run(paths: &Paths, socket: Option<&Path>) -> Result<Exit> {
     log::role("core");
     account::refuse_root()?;
-    let settings = config::load(paths)?;
+    let configured = Configured::load(paths)?;
     let (database, state) = (paths.database(), paths.state());
     let listener = listen::listener(socket)?;
     let (owner, thread) = Owner::start(move || open(&database, &state))?;
     // Two threads beside the loop for files: the unit allows few, and more would not make a card faster.
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(2).thread_keep_alive(Duration::ZERO).build();
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(2).thread_keep_alive(Duration::ZERO).build();
     let runtime = runtime.map_err(|error| Fault::new(Code::CoreFailed, "could not start the event loop").cause(&error))?;
     let result = runtime.block_on(async {
-        let result = turn(paths, listener, settings, owner.clone()).await;
+        let result = turn(paths, listener, configured, owner.clone()).await;
         owner.stop().await;
         result
     });
@@ -67,7 +69,7 @@ pub(crate) fn is_empty(folder: &Path) -> bool {
     std::fs::read_dir(folder).is_ok_and(|mut entries| entries.all(|entry| entry.is_ok_and(|entry| half_made(&entry.file_name()))))
 }
 
-async fn turn(paths: &Paths, listener: UnixListener, settings: config::Settings, owner: Owner<Store>) -> Result<()> {
+async fn turn(paths: &Paths, listener: UnixListener, (settings, configured): (Settings, Configured), owner: Owner<Store>) -> Result<()> {
     let on = |kind| signal(kind).map_err(|error| Fault::new(Code::CoreFailed, "could not wait for signals").cause(&error));
     let (mut terminate, mut interrupt, mut hangup) =
         (on(SignalKind::terminate())?, on(SignalKind::interrupt())?, on(SignalKind::hangup())?);
@@ -79,6 +81,7 @@ async fn turn(paths: &Paths, listener: UnixListener, settings: config::Settings,
         owner,
         turns: pulse.turns(),
         settings: RwLock::new(settings),
+        configured,
         state: paths.state(),
         senses: senses::Senses::new(paths),
         uid: rustix::process::geteuid().as_raw(),
@@ -121,7 +124,7 @@ async fn turn(paths: &Paths, listener: UnixListener, settings: config::Settings,
             },
             _ = terminate.recv() => break Ok(()),
             _ = interrupt.recv() => break Ok(()),
-            _ = hangup.recv() => reload(&core, paths, &notify),
+            _ = hangup.recv() => reload(&core, &notify),
         }
     };
     notify.stopping();
@@ -145,14 +148,13 @@ async fn note(core: &Core, topic: &str, body: serde_json::Value) {
     }
 }
 
-/// Reads the configuration again; a broken one changes nothing.
-fn reload(core: &Core, paths: &Paths, notify: &Notify) {
-    match config::load(paths) {
-        Ok(settings) => {
-            core.set(settings);
-            notify.status("configuration read again");
-            log::note(Kind::Reloaded, "the configuration was read again");
+/// Reads the configuration again; a broken one changes nothing and is told in the journal.
+fn reload(core: &Core, notify: &Notify) {
+    match configured::reload(core) {
+        Ok(_) => notify.status("configuration read again"),
+        Err(fault) => {
+            notify.status(&format!("the configuration could not be read again: {}", fault.code));
+            log::fault(&fault);
         }
-        Err(fault) => log::fault(&fault),
     }
 }

@@ -188,3 +188,24 @@ pub(crate) struct Retained {
     /// How many stay.
     pub(crate) kept: u64,
 }
+
+/// The answer to `POST /v1/reload`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Reloaded {
+    /// The settings that differ from those that core read before.
+    pub(crate) changed: Vec<Changed>,
+}
+
+/// One setting that differs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Changed {
+    /// `section.name`.
+    pub(crate) key: String,
+    /// What it was.
+    pub(crate) from: String,
+    /// What it is.
+    pub(crate) to: String,
+    /// It holds once this unit is restarted; none: it holds now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) restart: Option<String>,
+}

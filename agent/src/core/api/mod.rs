@@ -8,6 +8,7 @@ mod findings;
 mod jobs;
 mod now;
 mod readings;
+mod reload;
 mod stages;
 
 use super::Core;
@@ -38,6 +39,7 @@ pub(super) fn router(core: Arc<Core>) -> Router {
         .merge(findings::routes())
         .merge(now::routes())
         .merge(readings::routes())
+        .merge(reload::routes())
         .merge(jobs::routes())
         .merge(artifacts::routes())
         .merge(stages::routes())
