@@ -43,11 +43,26 @@ impl Client {
 
     /// `GET path`. Asked again, as long as the patience lasts, when core is away or goes away before it answers.
     pub(crate) async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T> {
+        self.ask(path).await?.map_err(|(_, fault)| fault)
+    }
+
+    /// As [`Client::get`], but core's own refusal is an answer, with its HTTP status.
+    pub(crate) async fn ask<T: DeserializeOwned>(&self, path: &str) -> Result<Result<T, (StatusCode, Fault)>> {
+        Ok(match self.ask_bytes(path).await? {
+            Ok(bytes) => Ok(document(path, &bytes)?),
+            Err(refused) => Err(refused),
+        })
+    }
+
+    /// As [`Client::ask`], for an answer that is no JSON document.
+    pub(crate) async fn ask_bytes(&self, path: &str) -> Result<Result<Bytes, (StatusCode, Fault)>> {
         let began = Instant::now();
         loop {
             match self.call(Method::GET, path, Bytes::new(), ANSWER_TIME).await {
+                Ok((status, bytes)) if status.is_success() => return Ok(Ok(bytes)),
+                Ok((status, bytes)) => return Ok(Err((status, refusal(path, status, &bytes)))),
                 Err(fault) if fault.code == Code::CoreUnreachable && began.elapsed() < self.patience => tokio::time::sleep(AGAIN).await,
-                other => return other,
+                Err(fault) => return Err(fault),
             }
         }
     }
@@ -56,19 +71,13 @@ impl Client {
     pub(crate) async fn post<B: Serialize, T: DeserializeOwned>(&self, path: &str, body: &B) -> Result<T> {
         let body =
             serde_json::to_vec(body).map_err(|error| Fault::new(Code::CoreAnswer, "could not put the request into words").cause(&error))?;
-        self.call(Method::POST, path, body.into(), LONG_ANSWER_TIME).await
+        let (status, bytes) = self.call(Method::POST, path, body.into(), LONG_ANSWER_TIME).await?;
+        if status.is_success() { document(path, &bytes) } else { Err(refusal(path, status, &bytes)) }
     }
 
-    async fn call<T: DeserializeOwned>(&self, method: Method, path: &str, body: Bytes, within: Duration) -> Result<T> {
+    async fn call(&self, method: Method, path: &str, body: Bytes, within: Duration) -> Result<(StatusCode, Bytes)> {
         let answer = tokio::time::timeout(within, self.exchange(method, path, body)).await;
-        let (status, bytes) =
-            answer.map_err(|_| unreachable(&self.socket, "core did not answer in time").fact("seconds", within.as_secs()))??;
-        if status.is_success() {
-            return serde_json::from_slice(&bytes).map_err(|error| {
-                Fault::new(Code::CoreAnswer, "core's answer is not what this version expects").fact("call", path).cause(&error)
-            });
-        }
-        Err(refusal(path, status, &bytes))
+        answer.map_err(|_| unreachable(&self.socket, "core did not answer in time").fact("seconds", within.as_secs()))?
     }
 
     async fn exchange(&self, method: Method, path: &str, body: Bytes) -> Result<(StatusCode, Bytes)> {
@@ -107,6 +116,12 @@ pub(crate) fn block_on<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
 
 fn unreachable(socket: &Path, what: &str) -> Fault {
     Fault::new(Code::CoreUnreachable, what).fact("socket", socket.display().to_string())
+}
+
+fn document<T: DeserializeOwned>(path: &str, bytes: &[u8]) -> Result<T> {
+    let unexpected =
+        |error| Fault::new(Code::CoreAnswer, "core's answer is not what this version expects").fact("call", path).cause(&error);
+    serde_json::from_slice(bytes).map_err(unexpected)
 }
 
 /// Core's own error, as if it had happened here.

@@ -1,10 +1,12 @@
 //! HTTP/1.1 over a listener, with limits: how many callers at once, how long each may take, how a stop drains them.
 //!
-//! Used by core (unix socket) and web (TCP). One request for each connection: a stop then waits for nobody's idle
+//! Used by core (unix socket) and web (TCP, with TLS or without, or a unix socket). One request for each connection: a stop then waits for nobody's idle
 //! connection, and neither does an upgrade.
 
-use axum::{Extension, Router};
+use axum::Router;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
+use hyper::service::Service;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use smolotchi_operator::{Code, log};
@@ -15,12 +17,15 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
 
-/// The most calls at once of one user; over TCP, of everybody together. A user's further calls are hung up on: one user's
-/// idle connections must not keep another's out. Over TCP they wait in the kernel's queue.
+/// The most calls at once of one user; to web, of everybody together. A user's further calls of core are hung up on: one
+/// user's idle connections must not keep another's out. At web they wait in the kernel's queue.
 const MAX_CALLS: usize = 16;
 /// How long a caller may take to say what it wants.
 const HEADER_TIME: Duration = Duration::from_secs(10);
+/// The largest head of a request, and what is read at once.
+const HEAD_BYTES: usize = 16 * 1024;
 /// How long one connection may take in all.
 const CALL_TIME: Duration = Duration::from_secs(120);
 /// How long a stop waits for a caller that has not said anything yet.
@@ -29,15 +34,18 @@ const SPEAK_TIME: Duration = Duration::from_millis(250);
 const DRAIN_TIME: Duration = Duration::from_secs(5);
 
 /// Where callers come from.
-#[derive(Debug)]
 pub(crate) enum Listener {
-    /// A unix socket.
+    /// A unix socket: each user has its own places.
     Unix(UnixListener),
+    /// A unix socket whose callers all wait in one queue, as over TCP: behind it is one proxy.
+    Queue(UnixListener),
     /// A TCP socket.
     Tcp(TcpListener),
+    /// A TCP socket whose callers speak TLS.
+    Tls(TcpListener, TlsAcceptor),
 }
 
-/// Who calls: the uid from the kernel (SO_PEERCRED); `None` over TCP.
+/// Who calls: the uid from the kernel (SO_PEERCRED); `None` at web.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Caller(pub(crate) Option<u32>);
 
@@ -78,7 +86,7 @@ pub(crate) async fn serve(listener: Listener, router: Router, mut stop: watch::R
     let mut calls = JoinSet::new();
     loop {
         while calls.try_join_next().is_some() {}
-        if matches!(listener, Listener::Tcp(_)) && calls.len() >= MAX_CALLS {
+        if !matches!(listener, Listener::Unix(_)) && calls.len() >= MAX_CALLS {
             tokio::select! {
                 _ = calls.join_next() => continue,
                 _ = stop.wait_for(|stop| *stop) => break,
@@ -114,21 +122,62 @@ async fn accept(listener: &Listener, router: &Router, stop: watch::Receiver<bool
         Listener::Unix(listener) => {
             let (stream, _) = listener.accept().await?;
             let caller = Caller(stream.peer_cred().ok().map(|cred| cred.uid()));
-            (caller, Box::pin(answer(stream, router.clone().layer(Extension(caller)), stop)))
+            (caller, Box::pin(answer(stream, service(router, caller), stop)))
+        }
+        Listener::Queue(listener) => {
+            let (stream, _) = listener.accept().await?;
+            (Caller(None), Box::pin(answer(stream, service(router, Caller(None)), stop)))
         }
         Listener::Tcp(listener) => {
             let (stream, _) = listener.accept().await?;
-            (Caller(None), Box::pin(answer(stream, router.clone(), stop)))
+            (Caller(None), Box::pin(answer(stream, service(router, Caller(None)), stop)))
+        }
+        Listener::Tls(listener, tls) => {
+            let (stream, _) = listener.accept().await?;
+            let (handshake, service) = (tls.accept(stream), service(router, Caller(None)));
+            let call = async move {
+                let mut stopped = stop.clone();
+                let silent = async {
+                    let _ = stopped.wait_for(|stop| *stop).await;
+                    tokio::time::sleep(SPEAK_TIME).await;
+                };
+                tokio::select! {
+                    stream = tokio::time::timeout(HEADER_TIME, handshake) => if let Ok(Ok(stream)) = stream {
+                        answer(stream, service, stop).await;
+                    },
+                    () = silent => {}
+                }
+            };
+            (Caller(None), Box::pin(call))
         }
     })
 }
 
-async fn answer<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(stream: S, router: Router, mut stop: watch::Receiver<bool>) {
+/// The router, told who calls.
+struct Told(TowerToHyperService<Router>, Caller);
+
+fn service(router: &Router, caller: Caller) -> Told {
+    Told(TowerToHyperService::new(router.clone()), caller)
+}
+
+impl Service<hyper::Request<Incoming>> for Told {
+    type Response = axum::response::Response;
+    type Error = std::convert::Infallible;
+    type Future = <TowerToHyperService<Router> as Service<hyper::Request<Incoming>>>::Future;
+
+    fn call(&self, mut request: hyper::Request<Incoming>) -> Self::Future {
+        request.extensions_mut().insert(self.1);
+        self.0.call(request)
+    }
+}
+
+async fn answer<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(stream: S, service: Told, mut stop: watch::Receiver<bool>) {
     let connection = http1::Builder::new()
         .keep_alive(false)
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_TIME)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+        .max_buf_size(HEAD_BYTES)
+        .serve_connection(TokioIo::new(stream), service);
     let mut connection = std::pin::pin!(connection);
     tokio::select! {
         _ = connection.as_mut() => return,

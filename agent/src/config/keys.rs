@@ -125,6 +125,9 @@ const PANEL: Kind = Kind::Text {
 };
 const ROTATION: Kind = Kind::Choice(&[0, 90, 180, 270]);
 
+const SECRET: Kind =
+    Kind::Text { valid: is_secret, expected: "\"\", an absolute path, or the name of a systemd credential such as \"web.key\"" };
+
 /// Every setting, in the order in which they are shown.
 pub(crate) const KEYS: &[Key] = &[
     Key { name: "core.min_free_mib", kind: Kind::Integer { min: 0, max: 1_048_576, or_zero: false }, live: true },
@@ -132,6 +135,8 @@ pub(crate) const KEYS: &[Key] = &[
     Key { name: "retention.max_age_days", kind: Kind::Integer { min: 0, max: 36_500, or_zero: false }, live: true },
     Key { name: "web.hosts", kind: HOSTS, live: false },
     Key { name: "web.refresh_seconds", kind: Kind::Integer { min: 5, max: 3600, or_zero: true }, live: false },
+    Key { name: "web.tls_certificate", kind: SECRET, live: false },
+    Key { name: "web.tls_key", kind: SECRET, live: false },
     Key { name: "display.panel", kind: PANEL, live: false },
     Key { name: "display.rotation", kind: ROTATION, live: false },
     Key { name: "display.interval", kind: Kind::Span { min: 60, max: 3600 }, live: false },
@@ -157,6 +162,11 @@ fn is_host(text: &str) -> bool {
             !part.is_empty() && part.len() <= 63 && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
         });
     name || text.parse::<std::net::Ipv6Addr>().is_ok()
+}
+
+/// Nothing, a path, or a credential's name.
+fn is_secret(text: &str) -> bool {
+    !text.contains('\0') && (text.is_empty() || text.starts_with('/') || (!text.contains('/') && !text.starts_with('.')))
 }
 
 #[cfg(test)]

@@ -54,6 +54,10 @@ pub(crate) struct WebSettings {
     pub(crate) hosts: Vec<String>,
     /// Seconds after which the page reloads itself.
     pub(crate) refresh_seconds: Option<u64>,
+    /// Where the TLS certificate is: a path, a credential's name, or empty for no TLS.
+    pub(crate) tls_certificate: String,
+    /// The same for its key.
+    pub(crate) tls_key: String,
 }
 
 impl Merged {
@@ -69,6 +73,8 @@ impl Merged {
             web: WebSettings {
                 hosts: self.take("web.hosts", Kind::list)?.iter().map(|host| host.to_ascii_lowercase()).collect(),
                 refresh_seconds: limit(self.integer("web.refresh_seconds")?),
+                tls_certificate: self.take("web.tls_certificate", Kind::text)?,
+                tls_key: self.take("web.tls_key", Kind::text)?,
             },
             display: DisplaySettings {
                 panel: self.take("display.panel", |kind, given| kind.text(given).and_then(|name| Model::named(&name)))?,
@@ -117,7 +123,8 @@ mod tests {
             settings("[retention]\nmax_events = 0\nmax_age_days = 3\n[web]\nhosts = [\"Node7.example\", \"::1\"]\nrefresh_seconds = 5")
                 .unwrap();
         assert_eq!(settings.retention, RetentionSettings { max_events: None, max_age_days: Some(3) });
-        assert_eq!(settings.web, WebSettings { hosts: vec!["node7.example".into(), "::1".into()], refresh_seconds: Some(5) });
+        assert_eq!((settings.web.hosts, settings.web.refresh_seconds), (vec!["node7.example".into(), "::1".into()], Some(5)));
+        assert_eq!((settings.web.tls_certificate, settings.web.tls_key), (String::new(), String::new()));
     }
 
     #[test]
@@ -132,6 +139,7 @@ mod tests {
             ("[web]\nhosts = [\"a\", 1]", "config.invalid", "web.hosts", 2, "list of host names"),
             ("[web]\nhosts = [\"a:80\"]", "config.invalid", "web.hosts", 2, "without port"),
             ("[web]\nhosts = [\"\"]", "config.invalid", "web.hosts", 2, "list of host names"),
+            ("[web]\ntls_key = \"a/b\"", "config.invalid", "web.tls_key", 2, "an absolute path"),
             ("[retention]\nmax_event = 1", "config.unknown-key", "retention.max_event", 2, "retention.max_events, retention.max_age_days"),
             ("[nope]\nx = 1", "config.unknown-key", "nope.x", 2, "core.min_free_mib"),
             ("x = 1", "config.unknown-key", "x", 1, "core.min_free_mib"),

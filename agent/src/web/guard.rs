@@ -1,13 +1,16 @@
 //! What every request must be and every answer must carry, whatever the page does.
 
+use super::access::Token;
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use std::sync::Arc;
 
-/// No script, no frame, no form, nothing from elsewhere.
-const POLICY: &str = "default-src 'none'; style-src 'self'; img-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+/// No script, no frame, nothing from elsewhere; forms only search.
+const POLICY: &str = "default-src 'none'; style-src 'self'; img-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
+/// The longest path with query.
+const MAX_ADDRESS: usize = 2048;
 
 /// The strict headers of every answer.
 const HEADERS: [(HeaderName, &str); 7] = [
@@ -20,12 +23,26 @@ const HEADERS: [(HeaderName, &str); 7] = [
     (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
 ];
 
-/// Answers only reading requests for a name of ours: a page elsewhere must not read this one by rebinding its name.
-pub(super) async fn guard(State(hosts): State<Arc<[String]>>, request: Request, next: Next) -> Response {
+/// Whom the guard lets through.
+pub(super) struct Gate {
+    /// Names, lower case, besides those of loopback.
+    pub(super) hosts: Vec<String>,
+    /// What a caller must know.
+    pub(super) token: Option<Token>,
+}
+
+/// Answers only reading requests for a name of ours, by who knows the token: a page elsewhere must not read this one by
+/// rebinding its name.
+pub(super) async fn guard(State(gate): State<Arc<Gate>>, request: Request, next: Next) -> Response {
     let mut response = if ![Method::GET, Method::HEAD].contains(request.method()) {
         (StatusCode::METHOD_NOT_ALLOWED, [(header::ALLOW, "GET, HEAD")], "This page can only be read.\n").into_response()
-    } else if !is_ours(request.headers(), &hosts) {
+    } else if !is_ours(request.headers(), &gate.hosts) {
         (StatusCode::MISDIRECTED_REQUEST, "This name is not served here; see [web] hosts in: smolotchi config show\n").into_response()
+    } else if !gate.token.is_none_or(|token| knows(request.headers(), token)) {
+        let ask = [(header::WWW_AUTHENTICATE, "Basic realm=\"smolotchi\", charset=\"UTF-8\"")];
+        (StatusCode::UNAUTHORIZED, ask, "The token is needed, as the password of any user or as a bearer.\n").into_response()
+    } else if request.uri().path_and_query().is_none_or(|address| address.as_str().len() > MAX_ADDRESS) {
+        (StatusCode::URI_TOO_LONG, "This address is too long.\n").into_response()
     } else {
         next.run(request).await
     };
@@ -33,6 +50,13 @@ pub(super) async fn guard(State(hosts): State<Arc<[String]>>, request: Request, 
         response.headers_mut().insert(name, HeaderValue::from_static(value));
     }
     response
+}
+
+/// Whether the one Authorization header has the token.
+fn knows(headers: &HeaderMap, token: Token) -> bool {
+    let mut given = headers.get_all(header::AUTHORIZATION).iter();
+    let (Some(header), None) = (given.next().and_then(|header| header.to_str().ok()), given.next()) else { return false };
+    token.is_in(header)
 }
 
 /// Whether the one Host header names this machine: loopback names, or those configured; any port.

@@ -1,17 +1,22 @@
-//! Which address answers what.
+//! Which address answers what: each page as HTML, the same facts as JSON below /api, and what monitoring asks for.
 
-use super::guard::guard;
-use super::page::page;
-use super::view::View;
+use super::access::Token;
+use super::asked::Asked;
+use super::guard::{Gate, guard};
+use super::metrics::{self, metrics};
+use super::pages::{self, Failure, Frame, Looked, Page};
+use super::part::{Part, part};
+use super::snapshots::{Answer, Snapshots};
 use crate::client::Client;
 use crate::installs::Install;
 use crate::paths::Paths;
-use crate::wire::{Health, Status, Verdict};
+use crate::wire::readings::Sensors;
+use crate::wire::{Health, Now, Status, Verdict};
 use axum::extract::State;
-use axum::http::{StatusCode, header};
-use axum::response::{Html, IntoResponse, Response};
+use axum::http::{StatusCode, Uri, header};
 use axum::routing::get;
-use axum::{Json, Router, middleware};
+use axum::{Router, middleware};
+use serde::Serialize;
 use serde_json::json;
 use smolotchi_operator::Fault;
 use std::path::PathBuf;
@@ -22,63 +27,165 @@ use std::time::Duration;
 /// core is down. Shorter than a stop of web waits for answers under way.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// What the routes need; nothing in it changes.
+const HTML: &str = "text/html; charset=utf-8";
+const JSON: &str = "application/json";
+
+/// What the routes need; nothing in it changes but the snapshots.
 #[derive(Debug)]
 pub(super) struct Site {
     pub(super) core: Client,
     pub(super) install_status: PathBuf,
     pub(super) refresh_seconds: Option<u64>,
+    snapshots: Arc<Snapshots>,
 }
 
+type Shared = State<Arc<Site>>;
+
 /// The site.
-pub(super) fn router(paths: &Paths, settings: crate::config::WebSettings) -> Router {
+pub(super) fn router(paths: &Paths, settings: crate::config::WebSettings, token: Option<Token>) -> Router {
     let site = Site {
         core: Client::patient(paths.socket(), PATIENCE),
         install_status: paths.install_status(),
         refresh_seconds: settings.refresh_seconds,
+        snapshots: Arc::default(),
     };
-    let hosts: Arc<[String]> = settings.hosts.into();
+    let gate = Gate { hosts: settings.hosts, token };
     Router::new()
-        .route("/", get(home))
+        .route("/", get(html::<pages::Now>))
+        .route("/timeline", get(html::<pages::Timeline>))
+        .route("/findings", get(html::<pages::Findings>))
+        .route("/findings/{id}", get(html::<pages::Dossier>))
+        .route("/jobs", get(html::<pages::Jobs>))
+        .route("/jobs/{id}", get(html::<pages::Job>))
+        .route("/artifacts", get(html::<pages::Artifacts>))
+        .route("/artifacts/{id}", get(html::<pages::Artifact>))
+        .route("/readings", get(html::<pages::Readings>))
+        .route("/upgrades", get(html::<pages::Upgrades>))
+        .route("/api/now", get(data::<pages::Now>))
+        .route("/api/timeline", get(data::<pages::Timeline>))
+        .route("/api/findings", get(data::<pages::Findings>))
+        .route("/api/findings/{id}", get(data::<pages::Dossier>))
+        .route("/api/jobs", get(data::<pages::Jobs>))
+        .route("/api/jobs/{id}", get(data::<pages::Job>))
+        .route("/api/artifacts", get(data::<pages::Artifacts>))
+        .route("/api/artifacts/{id}", get(data::<pages::Artifact>))
+        .route("/api/readings", get(data::<pages::Readings>))
+        .route("/api/upgrades", get(data::<pages::Upgrades>))
+        .route("/api/health", get(health))
+        .route("/api/ready", get(ready))
+        .route("/api/status", get(status))
+        .route("/metrics", get(figures))
         .route("/style.css", get(async || ([(header::CONTENT_TYPE, "text/css; charset=utf-8")], include_str!("style.css"))))
         .route("/icon.svg", get(async || ([(header::CONTENT_TYPE, "image/svg+xml")], include_str!("icon.svg"))))
-        .route("/api/health", get(health))
-        .route("/api/status", get(status))
-        .fallback(async || (StatusCode::NOT_FOUND, "There is no such page; the only one is /\n"))
-        .layer(middleware::from_fn_with_state(hosts, guard))
+        .fallback(missing)
+        .layer(middleware::from_fn_with_state(Arc::new(gate), guard))
         .with_state(Arc::new(site))
 }
 
-/// The page: 200, or 503 when core can't be asked. It then still says so.
-async fn home(State(site): State<Arc<Site>>) -> Response {
-    let view = View::look(&site).await;
-    let code = if view.core.is_ok() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    (code, Html(page(&view).into_string())).into_response()
+/// A page. 503 when core can't be asked, 404 when there is no such thing; it then still says so.
+async fn html<P: Page>(State(site): Shared, uri: Uri) -> Answer {
+    let look = async {
+        let asked = Asked::new(&uri);
+        let looked = P::look(&site, &asked).await;
+        let frame = Frame::now(&site, &asked);
+        let page = match &looked {
+            Ok(page) => frame.page(page),
+            Err(failure) => frame.failure(failure),
+        };
+        Answer { status: code(&looked), media: HTML, body: page.into_string().into() }
+    };
+    site.snapshots.get(&uri.to_string(), look).await
 }
 
-/// Core's health for monitoring: 200 only when healthy, else 503.
-async fn health(State(site): State<Arc<Site>>) -> Response {
-    match site.core.get::<Health>("/v1/health").await {
-        Ok(health) if health.verdict == Verdict::Healthy => Json(health).into_response(),
-        Ok(health) => (StatusCode::SERVICE_UNAVAILABLE, Json(health)).into_response(),
-        Err(fault) => unavailable(&fault),
+/// The same facts as JSON.
+async fn data<P: Page>(State(site): Shared, uri: Uri) -> Answer {
+    let look = async {
+        let looked = P::look(&site, &Asked::new(&uri)).await;
+        let status = code(&looked);
+        match &looked {
+            Ok(page) => document(status, page),
+            Err(Failure::Away(fault)) => unavailable(fault),
+            Err(Failure::Missing(what)) => document(status, &json!({ "error": { "message": what } })),
+        }
+    };
+    site.snapshots.get(&uri.to_string(), look).await
+}
+
+fn code<P: Page>(looked: &Looked<P>) -> StatusCode {
+    match looked {
+        Ok(page) => page.status(),
+        Err(Failure::Away(_)) => StatusCode::SERVICE_UNAVAILABLE,
+        Err(Failure::Missing(_)) => StatusCode::NOT_FOUND,
     }
 }
 
+async fn missing(State(site): Shared, uri: Uri) -> Answer {
+    let asked = Asked::default();
+    let page = Frame::now(&site, &asked).failure(&Failure::Missing(format!("There is no page {}.", uri.path())));
+    Answer { status: StatusCode::NOT_FOUND, media: HTML, body: page.into_string().into() }
+}
+
+/// Core's health for monitoring: 200 only when healthy, else 503.
+async fn health(State(site): Shared) -> Answer {
+    let look = async {
+        match site.core.get::<Health>("/v1/health").await {
+            Ok(health) if health.verdict == Verdict::Healthy => document(StatusCode::OK, &health),
+            Ok(health) => document(StatusCode::SERVICE_UNAVAILABLE, &health),
+            Err(fault) => unavailable(&fault),
+        }
+    };
+    site.snapshots.get("/api/health", look).await
+}
+
+/// Whether pages can be made: 200 when core answers, however well it is.
+async fn ready(State(site): Shared) -> Answer {
+    let look = async {
+        match site.core.get::<Status>("/v1/status").await {
+            Ok(_) => document(StatusCode::OK, &json!({ "ready": true })),
+            Err(fault) => unavailable(&fault),
+        }
+    };
+    site.snapshots.get("/api/ready", look).await
+}
+
 /// Core's status, with what the installer says as `install`.
-async fn status(State(site): State<Arc<Site>>) -> Response {
-    #[derive(serde::Serialize)]
+async fn status(State(site): Shared) -> Answer {
+    #[derive(Serialize)]
     struct Whole {
         #[serde(flatten)]
         status: Status,
         install: Option<Install>,
     }
-    match site.core.get::<Status>("/v1/status").await {
-        Ok(status) => Json(Whole { status, install: Install::read(&site.install_status) }).into_response(),
-        Err(fault) => unavailable(&fault),
-    }
+    let look = async {
+        match site.core.get::<Status>("/v1/status").await {
+            Ok(status) => document(StatusCode::OK, &Whole { status, install: Install::read(&site.install_status) }),
+            Err(fault) => unavailable(&fault),
+        }
+    };
+    site.snapshots.get("/api/status", look).await
 }
 
-fn unavailable(fault: &Fault) -> Response {
-    (StatusCode::SERVICE_UNAVAILABLE, Json(json!({ "error": fault }))).into_response()
+/// The figures for a monitoring system; 200 also when core is away, which is then one of them.
+async fn figures(State(site): Shared) -> Answer {
+    let look = async {
+        let now = site.core.get::<Now>("/v1/now").await.ok();
+        let sensors = match &now {
+            Some(_) => part(&site.core, "/v1/sensors").await.ok(),
+            None => None,
+        };
+        let sensors: &[_] = match &sensors {
+            Some(Part::Here(Sensors { sensors })) => sensors,
+            _ => &[],
+        };
+        Answer { status: StatusCode::OK, media: metrics::MEDIA, body: metrics(now.as_ref(), sensors).into() }
+    };
+    site.snapshots.get("/metrics", look).await
+}
+
+fn document(status: StatusCode, it: &impl Serialize) -> Answer {
+    Answer { status, media: JSON, body: serde_json::to_vec(it).unwrap_or_default().into() }
+}
+
+fn unavailable(fault: &Fault) -> Answer {
+    document(StatusCode::SERVICE_UNAVAILABLE, &json!({ "error": fault }))
 }

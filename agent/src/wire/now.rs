@@ -1,6 +1,6 @@
 //! Everything that says in one answer how the machine is: for the first page and for metrics.
 
-use super::{Event, Health, Status};
+use super::{Event, Finding, Health, Job, Stage, Status};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -17,6 +17,15 @@ pub(crate) struct Now {
     pub(crate) severe: Vec<Event>,
     /// `None` in a release that has neither jobs nor findings.
     pub(crate) figures: Option<Figures>,
+    /// The newest open findings.
+    #[serde(default)]
+    pub(crate) findings: Option<Vec<Finding>>,
+    /// The newest stage requests that wait for a decision.
+    #[serde(default)]
+    pub(crate) stages: Option<Vec<Stage>>,
+    /// The newest jobs that failed.
+    #[serde(default)]
+    pub(crate) failed: Option<Vec<Job>>,
 }
 
 /// How many there are of each. Every state is there, also with 0.

@@ -46,5 +46,8 @@ async fn now(State(core): State<Arc<Core>>) -> Answer<wire::Now> {
             stages_pending: figures.stages_pending,
             artifacts_damaged: figures.artifacts_damaged,
         }),
+        findings: None,
+        stages: None,
+        failed: None,
     }))
 }
