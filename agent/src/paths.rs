@@ -69,6 +69,16 @@ impl Paths {
         self.at("proc")
     }
 
+    /// The system's D-Bus.
+    pub(crate) fn bus(&self) -> PathBuf {
+        self.at("run/dbus/system_bus_socket")
+    }
+
+    /// What systemd-timesyncd leaves while it runs.
+    pub(crate) fn timesync(&self) -> PathBuf {
+        self.at("run/systemd/timesync")
+    }
+
     /// The kernel's view of devices.
     pub(crate) fn sys(&self) -> PathBuf {
         self.at("sys")

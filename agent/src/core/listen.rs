@@ -1,27 +1,53 @@
-//! Where core listens: the socket that systemd hands in, or one that it binds itself for development.
+//! What systemd hands in: the socket of the API (or one that core binds itself for development), and the senses' sockets.
 
 use crate::serve::Listener;
 use listenfd::ListenFd;
+use rustix::net::{AddressFamily, SocketType};
 use smolotchi_operator::{Code, Fault, Result};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 
-/// The listening socket. Without systemd `path` is bound; a socket that nobody answers at is replaced. Must be called
-/// before there is a second thread: what systemd hands in is taken out of the environment.
-pub(super) fn listener(path: Option<&Path>) -> Result<UnixListener> {
-    let handed = ListenFd::from_env().take_unix_listener(0).map_err(|error| failed(&error))?;
-    let listener = match (handed, path) {
-        (Some(listener), _) => listener,
-        (None, Some(path)) => bind(path)?,
-        (None, None) => {
+/// What systemd hands in.
+#[derive(Debug)]
+pub(super) struct Handed {
+    /// Where the API listens.
+    pub(super) api: UnixListener,
+    /// Netlink sockets, for the senses; none in development.
+    pub(super) netlink: Vec<OwnedFd>,
+}
+
+/// The listening socket, and what else systemd hands in: several .socket units have no order, so each is known by what it is.
+/// Without systemd `path` is bound; a socket that nobody answers at is replaced. Must be called before there is a second
+/// thread: what systemd hands in is taken out of the environment.
+pub(super) fn handed(path: Option<&Path>) -> Result<Handed> {
+    let mut fds = ListenFd::from_env();
+    let (mut api, mut netlink, mut refused) = (None, Vec::new(), None);
+    for index in 0..fds.len() {
+        let family = i32::from(AddressFamily::NETLINK.as_raw());
+        if let Ok(Some(fd)) = fds.take_custom(index, family, SocketType::RAW.as_raw() as i32, "netlink socket") {
+            netlink.push(fd);
+            continue;
+        }
+        match fds.take_unix_listener(index) {
+            Ok(Some(listener)) => api = Some(listener),
+            Ok(None) => {}
+            Err(error) => refused = Some(error),
+        }
+    }
+    let api = match (api, refused, path) {
+        (Some(listener), ..) => listener,
+        (None, Some(error), _) => return Err(failed(&error)),
+        (None, None, Some(path)) => bind(path)?,
+        (None, None, None) => {
             return Err(
                 Fault::new(Code::CoreFailed, "systemd handed in no socket").hint("start smolotchi-core.socket, or name one with --socket")
             );
         }
     };
-    listener.set_nonblocking(true).map_err(|error| failed(&error))?;
-    Ok(listener)
+    api.set_nonblocking(true).map_err(|error| failed(&error))?;
+    Ok(Handed { api, netlink })
 }
 
 /// The socket in the running event loop.

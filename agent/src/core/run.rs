@@ -1,6 +1,7 @@
 //! Core's life: open, say ready, turn until told to stop, close.
 
 use super::configured::{self, Configured};
+use super::listen::Handed;
 use super::owner::Owner;
 use super::pulse::Pulse;
 use super::{Core, api, listen, senses};
@@ -18,7 +19,6 @@ use smolotchi_operator::log::{self, Kind};
 use smolotchi_operator::{Code, Exit, Fault, Result};
 use smolotchi_store::migrate::{self, Direction};
 use smolotchi_store::{NewEvent, Severity, Store, StoreError};
-use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
@@ -32,14 +32,14 @@ pub(crate) fn run(paths: &Paths, socket: Option<&Path>) -> Result<Exit> {
     account::refuse_root()?;
     let configured = Configured::load(paths)?;
     let (database, state) = (paths.database(), paths.state());
-    let listener = listen::listener(socket)?;
+    let handed = listen::handed(socket)?;
     let (owner, thread) = Owner::start(move || open(&database, &state))?;
     // Two threads beside the loop for files: the unit allows few, and more would not make a card faster.
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(2).thread_keep_alive(Duration::ZERO).build();
     let runtime = runtime.map_err(|error| Fault::new(Code::CoreFailed, "could not start the event loop").cause(&error))?;
     let result = runtime.block_on(async {
-        let result = turn(paths, listener, configured, owner.clone()).await;
+        let result = turn(paths, handed, configured, owner.clone()).await;
         owner.stop().await;
         result
     });
@@ -69,11 +69,11 @@ pub(crate) fn is_empty(folder: &Path) -> bool {
     std::fs::read_dir(folder).is_ok_and(|mut entries| entries.all(|entry| entry.is_ok_and(|entry| half_made(&entry.file_name()))))
 }
 
-async fn turn(paths: &Paths, listener: UnixListener, (settings, configured): (Settings, Configured), owner: Owner<Store>) -> Result<()> {
+async fn turn(paths: &Paths, handed: Handed, (settings, configured): (Settings, Configured), owner: Owner<Store>) -> Result<()> {
     let on = |kind| signal(kind).map_err(|error| Fault::new(Code::CoreFailed, "could not wait for signals").cause(&error));
     let (mut terminate, mut interrupt, mut hangup) =
         (on(SignalKind::terminate())?, on(SignalKind::interrupt())?, on(SignalKind::hangup())?);
-    let listener = listen::in_loop(listener)?;
+    let listener = listen::in_loop(handed.api)?;
     let notify = Arc::new(Notify::from_env());
     let schema = smolotchi_store::schema_own();
     let pulse = Pulse::new(owner.clone(), paths.heartbeat(), schema, notify.clone());
@@ -83,7 +83,7 @@ async fn turn(paths: &Paths, listener: UnixListener, (settings, configured): (Se
         settings: RwLock::new(settings),
         configured,
         state: paths.state(),
-        senses: senses::Senses::new(paths),
+        senses: senses::Senses::new(paths, handed.netlink),
         uid: rustix::process::geteuid().as_raw(),
         worker: std::fs::read_to_string(paths.passwd())
             .ok()

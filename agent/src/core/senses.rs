@@ -6,9 +6,11 @@
 use super::Core;
 use crate::clock;
 use crate::paths::Paths;
-use crate::senses::{Limits, Memory, Moment, ReadingProvider, Schedule, providers};
+use crate::senses::{Limits, Memory, Moment, ReadingProvider, Schedule, World, providers};
+use crate::wire::readings::Observation;
 use smolotchi_operator::{Code, Fault, Result, log};
-use smolotchi_store::StoreError;
+use smolotchi_store::{NewEvent, StoreError};
+use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -24,7 +26,8 @@ struct Sense {
 
 /// The senses of core.
 pub(super) struct Senses {
-    senses: Arc<Mutex<Vec<Sense>>>,
+    senses: Mutex<Vec<Sense>>,
+    world: Arc<World>,
     memory: Mutex<Memory>,
     /// Held by the one who looks and writes.
     turn: tokio::sync::Mutex<()>,
@@ -33,11 +36,13 @@ pub(super) struct Senses {
 }
 
 impl Senses {
-    /// Every provider, not read yet.
-    pub(super) fn new(paths: &Paths) -> Self {
-        let senses = providers(paths).into_iter().map(|provider| Sense { provider, schedule: Schedule::default() }).collect();
+    /// Every provider, not read yet, with the netlink sockets that were handed in.
+    pub(super) fn new(paths: &Paths, netlink: Vec<OwnedFd>) -> Self {
+        let world = Arc::new(World::new(paths, netlink));
+        let senses = providers(paths, &world).into_iter().map(|provider| Sense { provider, schedule: Schedule::default() }).collect();
         Senses {
-            senses: Arc::new(Mutex::new(senses)),
+            senses: Mutex::new(senses),
+            world,
             memory: Mutex::default(),
             turn: tokio::sync::Mutex::default(),
             writes: AtomicBool::new(true),
@@ -83,12 +88,19 @@ async fn look(core: &Arc<Core>) {
     let now = Moment { boottime_ms: clock::boottime_ms(), wall_ms: clock::now_ms(), queued };
     let looking = core.clone();
     let looked = tokio::task::spawn_blocking(move || read(&looking, now)).await;
-    if looked.is_err() {
+    let events = looked.unwrap_or_else(|_| {
         log::fault(&Fault::new(Code::CoreFailed, "the senses broke"));
+        Vec::new()
+    });
+    if !events.is_empty() {
+        if let Err(fault) = core.store(move |store| store.append(&events, now.wall_ms)).await {
+            log::fault(&fault);
+        }
     }
 }
 
-fn read(core: &Core, now: Moment) {
+fn read(core: &Core, now: Moment) -> Vec<NewEvent> {
+    let mut events = Vec::new();
     let limits = core.senses_limits();
     let mut senses = core.senses.senses.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     for sense in senses.iter_mut().filter(|sense| sense.schedule.is_nearly_due(now.boottime_ms)) {
@@ -101,7 +113,9 @@ fn read(core: &Core, now: Moment) {
         if changed {
             sense.schedule.looked(now.boottime_ms, true, limits);
         }
+        events.extend(sense.provider.events());
     }
+    events
 }
 
 /// Writes what waits: if it is time, or everything.
@@ -129,6 +143,20 @@ pub(super) fn not_in_schema<T>(error: StoreError) -> std::result::Result<Option<
     match error {
         StoreError::NotInSchema { .. } => Ok(None),
         error => Err(error),
+    }
+}
+
+/// Looks at something now, beside the loop. What can't be looked at has a reason.
+pub(super) async fn observe<T, L>(core: &Core, look: L) -> Observation<T>
+where
+    T: Send + 'static,
+    L: FnOnce(&World) -> std::result::Result<Vec<T>, String> + Send + 'static,
+{
+    let (at, world) = (clock::rfc3339(clock::now_ms()), core.senses.world.clone());
+    let seen = tokio::task::spawn_blocking(move || look(&world)).await;
+    match seen.unwrap_or_else(|_| Err("the look broke".to_owned())) {
+        Ok(items) => Observation { at, available: true, reason: None, items },
+        Err(reason) => Observation { at, available: false, reason: Some(reason), items: Vec::new() },
     }
 }
 

@@ -4,18 +4,27 @@
 //! over text and bytes; only the `read` of a provider touches files and sockets. A sensor that isn't there is absent with
 //! the reason, never an error. Nothing here may change anything on the machine, or send anything to another host.
 
+mod bus;
 mod memory;
+mod netlink;
+mod network;
 mod schedule;
 mod system;
+mod time;
+mod units;
 
 pub(crate) use memory::Memory;
 pub(crate) use schedule::{Limits, Schedule};
 
 use crate::paths::Paths;
-use crate::wire::readings::Value;
+use crate::wire::readings::{Neighbour, Socket, Unit, Value};
+use netlink::Kernel;
+use smolotchi_store::NewEvent;
 use std::borrow::Cow;
 use std::io::Read;
-use std::path::Path;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// The moment of a look, and what core knows of itself.
@@ -68,11 +77,50 @@ pub(crate) trait ReadingProvider: Send {
 
     /// Looks at every sensor, those that are absent too. May take milliseconds; runs on a thread that may wait.
     fn read(&mut self, now: Moment) -> Vec<Sample>;
+
+    /// What happened by the last look that is an event of its own.
+    fn events(&mut self) -> Vec<NewEvent> {
+        Vec::new()
+    }
+}
+
+/// Who can be asked at any moment, besides files.
+#[derive(Debug)]
+pub(crate) struct World {
+    kernel: Arc<Kernel>,
+    bus: PathBuf,
+}
+
+impl World {
+    /// With the netlink sockets that were handed in, if there were any.
+    pub(crate) fn new(paths: &Paths, netlink: Vec<OwnedFd>) -> Self {
+        World { kernel: Arc::new(Kernel::new(netlink)), bus: paths.bus() }
+    }
+
+    /// The kernel's neighbour table, in a fixed order. Errors: why it can't be read.
+    pub(crate) fn neighbours(&self) -> Result<Vec<Neighbour>, String> {
+        network::neighbours(&self.kernel)
+    }
+
+    /// The sockets that anybody may talk to, in a fixed order. Errors: why they can't be asked for.
+    pub(crate) fn sockets(&self) -> Result<Vec<Socket>, String> {
+        network::sockets(&self.kernel)
+    }
+
+    /// The units that failed and those of Smolotchi, by name. Errors: why systemd can't be asked.
+    pub(crate) fn units(&self) -> Result<Vec<Unit>, String> {
+        units::units(&self.bus)
+    }
 }
 
 /// Every provider there is.
-pub(crate) fn providers(paths: &Paths) -> Vec<Box<dyn ReadingProvider>> {
-    vec![Box::new(system::System::new(paths))]
+pub(crate) fn providers(paths: &Paths, world: &World) -> Vec<Box<dyn ReadingProvider>> {
+    vec![
+        Box::new(system::System::new(paths)),
+        Box::new(network::Network::new(world.kernel.clone())),
+        Box::new(units::Units::new(paths)),
+        Box::new(time::Time::new(paths)),
+    ]
 }
 
 /// The most of a file of the kernel's that is read.

@@ -4,7 +4,9 @@ use super::Answer;
 use crate::clock;
 use crate::core::Core;
 use crate::core::refuse::Refusal;
-use crate::wire::readings::{Reading, Readings, Sensor, Sensors};
+use crate::core::senses::observe;
+use crate::senses::World;
+use crate::wire::readings::{Neighbour, Observation, Reading, Readings, Sensor, Sensors, Socket, Unit};
 use axum::extract::{Query, State};
 use axum::routing::get;
 use axum::{Json, Router};
@@ -19,7 +21,12 @@ const DAY_MS: i64 = 24 * 3600 * 1000;
 
 /// For everyone to read.
 pub(super) fn routes() -> Router<Arc<Core>> {
-    Router::new().route("/v1/sensors", get(sensors)).route("/v1/readings", get(readings))
+    Router::new()
+        .route("/v1/sensors", get(sensors))
+        .route("/v1/readings", get(readings))
+        .route("/v1/observations/neighbours", get(neighbours))
+        .route("/v1/observations/sockets", get(sockets))
+        .route("/v1/observations/units", get(units))
 }
 
 async fn sensors(State(core): State<Arc<Core>>) -> Json<Sensors> {
@@ -63,6 +70,18 @@ async fn readings(
     })?;
     let readings = series.readings.into_iter().map(|(at_ms, value)| Reading { at: clock::rfc3339(at_ms), value });
     Ok(Json(Readings { sensor: wanted.sensor, unit: series.unit, readings: readings.collect() }))
+}
+
+async fn neighbours(State(core): State<Arc<Core>>) -> Json<Observation<Neighbour>> {
+    Json(observe(&core, World::neighbours).await)
+}
+
+async fn sockets(State(core): State<Arc<Core>>) -> Json<Observation<Socket>> {
+    Json(observe(&core, World::sockets).await)
+}
+
+async fn units(State(core): State<Arc<Core>>) -> Json<Observation<Unit>> {
+    Json(observe(&core, World::units).await)
 }
 
 fn refused(name: &str, fact: &str) -> Fault {
