@@ -2,14 +2,18 @@
 
 use crate::store_fault::code_named;
 use http_body_util::{BodyExt, Full, Limited};
-use hyper::body::Bytes;
-use hyper::{Method, Request, StatusCode};
+use hyper::body::{Body, Bytes, Frame, Incoming, SizeHint};
+use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use smolotchi_operator::{Code, Fault, Result};
+use std::fs::File;
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 use tokio::net::UnixStream;
 
@@ -21,6 +25,8 @@ const LONG_ANSWER_TIME: Duration = Duration::from_secs(110);
 const AGAIN: Duration = Duration::from_millis(20);
 /// The largest answer that is read.
 const MAX_ANSWER: usize = 8 * 1024 * 1024;
+/// How much of a file is sent at a time.
+const PIECE: usize = 64 * 1024;
 
 /// Core's API, as seen from another process.
 #[derive(Debug, Clone)]
@@ -75,29 +81,88 @@ impl Client {
         if status.is_success() { document(path, &bytes) } else { Err(refusal(path, status, &bytes)) }
     }
 
-    async fn call(&self, method: Method, path: &str, body: Bytes, within: Duration) -> Result<(StatusCode, Bytes)> {
-        let answer = tokio::time::timeout(within, self.exchange(method, path, body)).await;
-        answer.map_err(|_| unreachable(&self.socket, "core did not answer in time").fact("seconds", within.as_secs()))?
+    /// `POST path` with the next `bytes` bytes of a file as the body, read as they are sent.
+    pub(crate) async fn send<T: DeserializeOwned>(&self, path: &str, file: File, bytes: u64) -> Result<T> {
+        let (status, bytes) = self.asked(Method::POST, path, FileBody { file, left: bytes }, LONG_ANSWER_TIME).await?;
+        if status.is_success() { document(path, &bytes) } else { Err(refusal(path, status, &bytes)) }
     }
 
-    async fn exchange(&self, method: Method, path: &str, body: Bytes) -> Result<(StatusCode, Bytes)> {
-        let broken = |error: &dyn std::error::Error| unreachable(&self.socket, "core hung up").cause(error);
+    /// `GET path`; what comes is written to `out` as it comes. How many bytes that were.
+    pub(crate) async fn fetch(&self, path: &str, out: &mut impl Write) -> Result<u64> {
+        let read = async |response: Response<Incoming>| {
+            let status = response.status();
+            if !status.is_success() {
+                return Err(refusal(path, status, &self.whole(response).await?));
+            }
+            let mut body = response.into_body();
+            let mut count = 0;
+            while let Some(frame) = body.frame().await {
+                let frame = frame.map_err(|error| self.broken(&error))?;
+                if let Some(data) = frame.data_ref() {
+                    out.write_all(data).map_err(|error| Fault::io("could not write what core sent", "output", &error))?;
+                    count += data.len() as u64;
+                }
+            }
+            Ok(count)
+        };
+        self.within(LONG_ANSWER_TIME, self.exchange(Method::GET, path, Full::new(Bytes::new()), read)).await
+    }
+
+    async fn call(&self, method: Method, path: &str, body: Bytes, within: Duration) -> Result<(StatusCode, Bytes)> {
+        self.asked(method, path, Full::new(body), within).await
+    }
+
+    async fn asked<B>(&self, method: Method, path: &str, body: B, within: Duration) -> Result<(StatusCode, Bytes)>
+    where
+        B: Body<Data = Bytes, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + 'static,
+    {
+        let read = async |response: Response<Incoming>| {
+            let status = response.status();
+            self.whole(response).await.map(|bytes| (status, bytes))
+        };
+        self.within(within, self.exchange(method, path, body, read)).await
+    }
+
+    async fn within<T>(&self, time: Duration, answer: impl Future<Output = Result<T>>) -> Result<T> {
+        let answer = tokio::time::timeout(time, answer).await;
+        answer.unwrap_or_else(|_| Err(unreachable(&self.socket, "core did not answer in time").fact("seconds", time.as_secs())))
+    }
+
+    fn broken(&self, error: &dyn std::error::Error) -> Fault {
+        unreachable(&self.socket, "core hung up").cause(error)
+    }
+
+    /// A body that fits into memory.
+    async fn whole(&self, response: Response<Incoming>) -> Result<Bytes> {
+        let body = Limited::new(response.into_body(), MAX_ANSWER).collect().await;
+        body.map(|body| body.to_bytes()).map_err(|error| self.broken(error.as_ref()))
+    }
+
+    async fn exchange<B, R>(
+        &self,
+        method: Method,
+        path: &str,
+        body: B,
+        read: impl AsyncFnOnce(Response<Incoming>) -> Result<R>,
+    ) -> Result<R>
+    where
+        B: Body<Data = Bytes, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + 'static,
+    {
         let stream =
             UnixStream::connect(&self.socket).await.map_err(|error| unreachable(&self.socket, "core can't be reached").cause(&error))?;
-        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|error| broken(&error))?;
+        let handshake = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await;
+        let (mut sender, connection) = handshake.map_err(|error| self.broken(&error))?;
         let request = Request::builder()
             .method(method)
             .uri(path)
             .header("host", "core")
             .header("content-type", "application/json")
-            .body(Full::new(body))
+            .body(body)
             .map_err(|error| Fault::new(Code::CoreAnswer, "could not put the request into words").cause(&error))?;
         // The connection is driven here, not in a task of its own: it ends with the answer.
         let answer = async {
-            let response = sender.send_request(request).await.map_err(|error| broken(&error))?;
-            let status = response.status();
-            let body = Limited::new(response.into_body(), MAX_ANSWER).collect().await;
-            body.map(|body| (status, body.to_bytes())).map_err(|error| broken(error.as_ref()))
+            let response = sender.send_request(request).await.map_err(|error| self.broken(&error))?;
+            read(response).await
         };
         tokio::pin!(answer);
         tokio::select! {
@@ -105,6 +170,33 @@ impl Client {
             // The connection may be done first; what it has read is then still handed over.
             _ = connection => answer.await,
         }
+    }
+}
+
+/// A file as a request's body. Read on this thread, which has nothing else to do.
+struct FileBody {
+    file: File,
+    left: u64,
+}
+
+impl Body for FileBody {
+    type Data = Bytes;
+    type Error = std::io::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<std::io::Result<Frame<Bytes>>>> {
+        let wanted = usize::try_from(self.left).unwrap_or(PIECE).min(PIECE);
+        if wanted == 0 {
+            return Poll::Ready(None);
+        }
+        let mut piece = vec![0; wanted];
+        Poll::Ready(Some(self.file.read_exact(&mut piece).map(|()| {
+            self.left -= wanted as u64;
+            Frame::data(piece.into())
+        })))
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.left)
     }
 }
 

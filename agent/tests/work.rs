@@ -4,8 +4,9 @@
 
 mod node;
 
-use node::Node;
+use node::{Node, STRANGER, need_root};
 use serde_json::{Value, json};
+use std::io::{Read, Write};
 use std::process::{Child, Command};
 
 /// A process that can hold leases.
@@ -116,4 +117,304 @@ fn artifacts_come_back_as_they_were_put() {
     }
     let listed = node.call("GET", "/v1/artifacts?job=7&limit=2", "").1;
     assert_eq!(listed["artifacts"].as_array().unwrap().iter().map(|one| one["id"].clone()).collect::<Vec<_>>(), [4, 3]);
+}
+
+/// Where an artifact's content lies.
+fn place(node: &Node, artifact: &Value) -> std::path::PathBuf {
+    let sha256 = artifact["sha256"].as_str().unwrap();
+    node.path("var/lib/smolotchi/artifacts").join(&sha256[..2]).join(sha256)
+}
+
+fn put(node: &Node, content: &[u8]) -> Value {
+    let (status, body) = node.call_raw("POST", "/v1/artifacts?kind=note&name=a", content);
+    assert_eq!(status, 200, "{}", String::from_utf8_lossy(&body));
+    serde_json::from_slice(&body).unwrap()
+}
+
+#[test]
+fn a_flipped_bit_is_found_and_never_given_out() {
+    let node = Node::new();
+    let _core = node.core();
+    let content: Vec<u8> = (0..200_000_u32).map(|number| (number * 7 % 251) as u8).collect();
+    for at in [0, 100_000, 199_999] {
+        let artifact = put(&node, &content);
+        let (id, file) = (artifact["id"].as_i64().unwrap(), place(&node, &artifact));
+        let mut bytes = std::fs::read(&file).unwrap();
+        bytes[at] ^= 1;
+        std::fs::write(&file, &bytes).unwrap();
+        let (status, answer) = node.content(id);
+        let error: Value = serde_json::from_slice(&answer).unwrap();
+        assert_eq!((status, &error["error"]["code"]), (500, &json!("artifact.damaged")), "bit of byte {at}");
+        assert!(!file.exists() && node.path("var/lib/smolotchi/artifacts/damaged").join(file.file_name().unwrap()).exists());
+        let known = node.call("GET", &format!("/v1/artifacts/{id}"), "").1;
+        assert_eq!(known["state"], "damaged");
+        assert!(known["fault"].as_str().unwrap().contains("sha256"), "{known}");
+        assert_eq!(node.content(id).0, 500, "also the next time");
+        assert_eq!(topics(&node).last().unwrap(), "artifact.damaged");
+        // The same content again makes it whole again.
+        put(&node, &content);
+        assert_eq!(node.content(id), (200, content.clone()));
+    }
+}
+
+#[test]
+fn verify_names_what_is_damaged_missing_and_unknown() {
+    let node = Node::new();
+    let _core = node.core();
+    let artifacts: Vec<Value> = (0..5_u8).map(|number| put(&node, &[number; 1000])).collect();
+    let ran = node.run(&["--format", "json", "artifacts", "verify"]).ok().json();
+    assert_eq!((&ran["checked"], &ran["damaged"], &ran["strays"]), (&json!(5), &json!([]), &json!([])));
+    std::fs::remove_file(place(&node, &artifacts[1])).unwrap();
+    std::fs::write(place(&node, &artifacts[3]), [3; 999]).unwrap();
+    let stray = "ab".repeat(32);
+    std::fs::create_dir_all(node.path("var/lib/smolotchi/artifacts/ab")).unwrap();
+    node.give(&node.path("var/lib/smolotchi/artifacts/ab"));
+    std::fs::write(node.path("var/lib/smolotchi/artifacts/ab").join(&stray), "nobody knows me").unwrap();
+    let ran = node.run(&["--format", "json", "artifacts", "verify"]);
+    assert_eq!((ran.code, ran.fault()["code"].as_str()), (50, Some("artifact.damaged")));
+    let found = ran.json();
+    let ids: Vec<_> = found["damaged"].as_array().unwrap().iter().map(|one| one["id"].as_i64().unwrap()).collect();
+    assert_eq!((ids, &found["strays"]), (vec![4, 2], &json!([stray])));
+    assert!(node.path("var/lib/smolotchi/artifacts/ab").join(&stray).exists(), "nothing removes it by itself");
+    assert_eq!(node.run(&["artifacts", "verify", "1", "3"]).code, 0);
+    assert_eq!(node.run(&["artifacts", "verify", "2"]).code, 50);
+}
+
+#[test]
+fn what_a_power_cut_left_half_written_is_removed_and_nothing_else() {
+    let node = Node::new();
+    let core = node.core();
+    let artifact = put(&node, b"whole");
+    core.stop();
+    let incoming = node.path("var/lib/smolotchi/artifacts/.incoming");
+    std::fs::write(incoming.join("0"), "torn").unwrap();
+    std::fs::write(incoming.join("7"), "").unwrap();
+    let _core = node.core();
+    assert_eq!(std::fs::read_dir(&incoming).unwrap().count(), 0);
+    assert_eq!(node.content(artifact["id"].as_i64().unwrap()), (200, b"whole".to_vec()));
+    put(&node, b"more");
+    assert_eq!(node.run(&["artifacts", "verify"]).code, 0);
+}
+
+#[test]
+fn garbage_is_refused_and_nothing_is_stored() {
+    let node = Node::new();
+    let _core = node.core();
+    let (mut child, owner) = worker();
+    post(&node, "/v1/jobs", &json!({"kind": "run"}));
+    let long = "x".repeat(300);
+    let want = |change: (&str, Value)| {
+        let mut want = json!({"owner": owner, "kinds": ["run"], "wait_s": 0, "lease_s": 60});
+        want[change.0] = change.1;
+        want.to_string()
+    };
+    let cases = [
+        ("POST", "/v1/jobs", "{}".to_owned(), 400),
+        ("POST", "/v1/jobs", json!({"kind": ""}).to_string(), 400),
+        ("POST", "/v1/jobs", json!({"kind": "A b"}).to_string(), 400),
+        ("POST", "/v1/jobs", json!({"kind": "run", "more": 1}).to_string(), 400),
+        ("POST", "/v1/jobs", "[]".to_owned(), 400),
+        ("POST", "/v1/jobs", "\u{0}\u{1}".to_owned(), 400),
+        ("POST", "/v1/jobs/lease", want(("lease_s", json!(0))), 400),
+        ("POST", "/v1/jobs/lease", want(("lease_s", json!(3601))), 400),
+        ("POST", "/v1/jobs/lease", want(("owner", json!({"pid": -1}))), 400),
+        ("POST", "/v1/jobs/lease", want(("kinds", json!("run"))), 400),
+        ("POST", "/v1/jobs/99/cancel", "{}".to_owned(), 404),
+        ("POST", "/v1/jobs/x/cancel", "{}".to_owned(), 404),
+        ("GET", "/v1/jobs/99", String::new(), 404),
+        ("GET", "/v1/jobs?state=lost", String::new(), 400),
+        ("GET", "/v1/jobs?limit=0", String::new(), 400),
+        ("GET", "/v1/jobs?limit=1001", String::new(), 400),
+        ("GET", "/v1/jobs?colour=red", String::new(), 400),
+        ("GET", "/v1/stages?before=x", String::new(), 400),
+        ("POST", "/v1/stages/9/approve", json!({"why": "x"}).to_string(), 404),
+        ("POST", "/v1/artifacts", "content".to_owned(), 400),
+        ("POST", "/v1/artifacts?kind=note", "content".to_owned(), 400),
+        ("POST", "/v1/artifacts?kind=note&name=../../etc/passwd", "content".to_owned(), 400),
+        ("POST", "/v1/artifacts?kind=note&name=.hidden", "content".to_owned(), 400),
+        ("POST", "/v1/artifacts?kind=note&name=a%0Ab", "content".to_owned(), 400),
+        ("POST", &format!("/v1/artifacts?kind=note&name={long}"), "content".to_owned(), 400),
+        ("GET", "/v1/artifacts/99/content", String::new(), 404),
+        ("POST", "/v1/artifacts/remove", json!({"ids": [99]}).to_string(), 404),
+        ("POST", "/v1/locks/take", json!({"name": "job/1", "owner": owner, "lease_s": 9}).to_string(), 400),
+    ];
+    for (method, path, body, status) in &cases {
+        let (answered, answer) = node.call(method, path, body);
+        assert_eq!((answered, answer["error"]["code"].is_string()), (*status, true), "{method} {path} {body}: {answer}");
+    }
+    assert_eq!(topics(&node), ["job.added"]);
+    assert_eq!(node.call("GET", "/v1/jobs/1", "").1["attempts"], 0);
+    assert_eq!(node.call("GET", "/v1/artifacts", "").1["artifacts"], json!([]));
+    let files = std::fs::read_dir(node.path("var/lib/smolotchi/artifacts")).map_or(0, Iterator::count);
+    assert_eq!(files, 0, "nothing is half-stored");
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+#[test]
+fn strangers_look_and_change_nothing() {
+    need_root();
+    let node = Node::new();
+    let _core = node.core();
+    post(&node, "/v1/jobs", &json!({"kind": "run"}));
+    put(&node, b"x");
+    let stranger = |args: &[&str]| node.ran(node.as_uid(&[&["--format", "json"], args].concat(), STRANGER).output().unwrap());
+    for args in [&["jobs", "list"][..], &["stages", "list"], &["artifacts", "list"], &["artifacts", "export", "1"], &["locks", "list"]] {
+        stranger(args).ok();
+    }
+    let file = node.put("note.txt", "text");
+    let changes = [
+        &["jobs", "add", "run"][..],
+        &["jobs", "cancel", "1"],
+        &["stages", "approve", "1", "--why", "x"],
+        &["artifacts", "put", file.to_str().unwrap()],
+        &["artifacts", "remove", "1"],
+        &["artifacts", "verify"],
+        &["locks", "clean"],
+    ];
+    for args in changes {
+        let ran = stranger(args);
+        assert_eq!((ran.code, ran.fault()["code"].as_str()), (20, Some("core.refused")), "{args:?}");
+    }
+    assert_eq!(node.call("GET", "/v1/jobs/1", "").1["state"], "queued");
+}
+
+#[test]
+fn the_verbs_show_the_work() {
+    let node = Node::new();
+    let _core = node.core();
+    assert_eq!(node.run(&["jobs", "list"]).ok().stdout, "no jobs\n");
+    assert_eq!(node.run(&["stages", "list"]).ok().stdout, "no stage requests\n");
+    assert_eq!(node.run(&["artifacts", "list"]).ok().stdout, "no artifacts\n");
+    assert_eq!(node.run(&["locks", "list"]).ok().stdout, "no leases\n");
+    let job = node
+        .run(&["--format", "json", "jobs", "add", "run", "--profile", "night", "--input", "{\"a\":[1]}", "--priority", "-3"])
+        .ok()
+        .json();
+    assert_eq!((&job["id"], &job["input"], &job["priority"]), (&json!(1), &json!({"a": [1]}), &json!(-3)));
+    let shown = node.run(&["jobs", "show", "1"]).ok().stdout;
+    assert!(shown.contains("\nprofile    night\n") && shown.contains("{\"a\":[1]}"), "{shown}");
+    let cancelled = node.run(&["--format", "json", "jobs", "cancel", "1"]).ok().json();
+    assert_eq!(cancelled["state"], "cancelled");
+    let again = node.run(&["--format", "json", "jobs", "cancel", "1"]);
+    assert_eq!((again.code, again.fault()["code"].as_str()), (20, Some("job.ended")));
+    assert_eq!(node.run(&["stages", "approve", "1"]).code, 2, "--why is required");
+    assert_eq!(node.run(&["--format", "json", "stages", "deny", "1", "--why", "x"]).fault()["code"], "stage.unknown");
+
+    let content: Vec<u8> = (0..300_000_u32).map(|number| (number % 256) as u8).collect();
+    let file = node.path("a &=ä?.bin");
+    std::fs::write(&file, &content).unwrap();
+    let artifact = node.run(&["--format", "json", "artifacts", "put", file.to_str().unwrap(), "--kind", "note"]).ok().json();
+    assert_eq!((&artifact["name"], &artifact["bytes"]), (&json!("a &=ä?.bin"), &json!(300_000)));
+    let to = node.path("out.bin");
+    node.run(&["artifacts", "export", "1", "--to", to.to_str().unwrap()]).ok();
+    assert_eq!(std::fs::read(&to).unwrap(), content);
+    assert_ne!(node.run(&["artifacts", "export", "1", "--to", to.to_str().unwrap()]).code, 0, "nothing is overwritten");
+    let large = node.path("large");
+    std::fs::File::create(&large).unwrap().set_len(64 * 1024 * 1024 + 1).unwrap();
+    let refused = node.run(&["--format", "json", "artifacts", "put", large.to_str().unwrap()]);
+    assert_eq!((refused.code, refused.fault()["code"].as_str()), (20, Some("artifact.too-large")));
+
+    let dry = node.run(&["--format", "json", "artifacts", "remove", "1", "--dry-run"]).ok().json();
+    assert_eq!(dry["bytes"], 300_000);
+    assert_eq!(node.content(1).0, 200, "a dry run removes nothing");
+    let done = node.run(&["--format", "json", "artifacts", "remove", "1"]).ok().json();
+    assert_eq!(done, dry, "the real run does what the dry one said");
+    assert!(!place(&node, &artifact).exists());
+    assert_eq!(node.content(1).0, 404);
+}
+
+#[test]
+fn locks_say_who_is_there_and_clean_only_who_is_not() {
+    let node = Node::new();
+    let _core = node.core();
+    let (mut there, owner) = worker();
+    let (mut gone, other) = worker();
+    for (name, owner) in [("a", &owner), ("b", &other)] {
+        assert_eq!(post(&node, "/v1/locks/take", &json!({"name": name, "owner": owner, "lease_s": 600})).0, 200);
+    }
+    let (status, refused) = post(&node, "/v1/locks/take", &json!({"name": "a", "owner": other, "lease_s": 600}));
+    assert_eq!((status, &refused["error"]["code"]), (409, &json!("lease.held")));
+    let mut elsewhere = owner.clone();
+    elsewhere["boot_id"] = json!("00000000-0000-0000-0000-000000000000");
+    post(&node, "/v1/locks/take", &json!({"name": "c", "owner": elsewhere, "lease_s": 600}));
+    gone.kill().unwrap();
+    gone.wait().unwrap();
+    let stale = |what: &str| -> Vec<(String, bool)> {
+        let args: Vec<_> = ["--format", "json", "locks"].into_iter().chain(what.split(' ')).collect();
+        let locks = node.run(&args).ok().json();
+        let lock = |lock: &Value| (lock["name"].as_str().unwrap().to_owned(), lock["stale"].as_bool().unwrap());
+        locks["locks"].as_array().unwrap().iter().map(lock).collect()
+    };
+    let named = |names: &[(&str, bool)]| names.iter().map(|(name, stale)| ((*name).to_owned(), *stale)).collect::<Vec<_>>();
+    assert_eq!(stale("list"), named(&[("a", false), ("b", true), ("c", true)]));
+    assert_eq!(stale("clean --dry-run"), named(&[("b", true), ("c", true)]));
+    assert_eq!(stale("clean"), named(&[("b", true), ("c", true)]));
+    assert_eq!(stale("list"), named(&[("a", false)]));
+    let words = node.run(&["locks", "list"]).ok().stdout;
+    assert!(words.contains("is there; it ends in"), "{words}");
+    // Whoever is gone keeps nobody out, and needs nobody to clean up.
+    there.kill().unwrap();
+    there.wait().unwrap();
+    let (mut third, owner) = worker();
+    assert_eq!(post(&node, "/v1/locks/take", &json!({"name": "a", "owner": owner, "lease_s": 600})).0, 200);
+    third.kill().unwrap();
+    third.wait().unwrap();
+    assert_eq!(topics(&node), ["lease.broken"; 3]);
+}
+
+#[test]
+fn a_lease_that_is_not_renewed_ends_by_itself() {
+    let node = Node::new();
+    let _core = node.core();
+    let (mut child, owner) = worker();
+    post(&node, "/v1/jobs", &json!({"kind": "run"}));
+    lease(&node, &owner, 0, 1);
+    let job = node::until("the job's return", || Some(node.call("GET", "/v1/jobs/1", "").1).filter(|job| job["state"] == "queued"));
+    assert!(job["error"].as_str().unwrap().contains("did not renew it"), "{job}");
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+#[test]
+fn a_core_that_was_down_finds_out_who_died() {
+    let node = Node::new();
+    let mut core = node.core();
+    let (mut child, owner) = worker();
+    let (mut lives, other) = worker();
+    for _ in 0..2 {
+        post(&node, "/v1/jobs", &json!({"kind": "run", "max_attempts": 1}));
+    }
+    lease(&node, &owner, 0, 3600);
+    let token = lease(&node, &other, 0, 3600)["token"].clone();
+    core.signal(rustix::process::Signal::KILL);
+    core.wait();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let _core = node.core();
+    let job = node::until("the end of the first", || Some(node.call("GET", "/v1/jobs/1", "").1).filter(|job| job["state"] == "failed"));
+    assert!(job["error"].as_str().unwrap().contains("is gone"), "its only attempt is used up: {job}");
+    assert_eq!(post(&node, "/v1/jobs/2/finish", &json!({"token": token, "outcome": "done"})).0, 200, "the other one goes on");
+    lives.kill().unwrap();
+    lives.wait().unwrap();
+}
+
+#[test]
+fn a_waiting_worker_does_not_hold_up_a_stop() {
+    let node = Node::new();
+    let core = node.core();
+    let (mut child, owner) = worker();
+    let body = json!({"owner": owner, "kinds": ["run"], "wait_s": 100, "lease_s": 60}).to_string();
+    let mut waiting = std::os::unix::net::UnixStream::connect(node.socket()).unwrap();
+    write!(waiting, "POST /v1/jobs/lease HTTP/1.1\r\nhost: core\r\ncontent-length: {}\r\n\r\n{body}", body.len()).unwrap();
+    // Core takes callers in the order in which they came, so it has this one before it answers the next.
+    assert_eq!(node.call("GET", "/v1/locks", "").0, 200);
+    let begun = std::time::Instant::now();
+    core.stop();
+    assert!(begun.elapsed() < std::time::Duration::from_secs(4), "the stop took {:?}", begun.elapsed());
+    let mut answer = String::new();
+    waiting.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with(r#"{"job":null,"token":null}"#), "{answer}");
+    child.kill().unwrap();
+    child.wait().unwrap();
 }

@@ -83,10 +83,13 @@ catalogue! {
     JobNotHeld, "job.not-held", Validation, "the lease ended, or the job was cancelled: stop working on it and lease again";
     JobEnded, "job.ended", Validation, "see: smolotchi jobs show";
     JobLost, "job.lost", Runtime, "it is queued again by itself; see: smolotchi jobs list";
+    LeaseHeld, "lease.held", Runtime, "wait for it; who holds it: smolotchi locks list";
+    LeaseNotHeld, "lease.not-held", Validation, "it ended or was given up: take it again";
     StageUnknown, "stage.unknown", Validation, "see: smolotchi stages list";
     StageDecided, "stage.decided", Validation, "a decision stands; see: smolotchi stages show";
     ArtifactUnknown, "artifact.unknown", Validation, "see: smolotchi artifacts list";
     ArtifactDamaged, "artifact.damaged", Operator, "the content was set aside and is never given out; check the card (dmesg), and put the content again if there is a copy";
+    ArtifactNeeded, "artifact.needed", Validation, "nothing was removed: leave these out";
     ArtifactTooLarge, "artifact.too-large", Validation, "nothing was stored; split it, or keep it elsewhere";
     WebNoSocket, "web.no-socket", Dependency, "start it through its socket: systemctl start smolotchi-web.socket";
     NoPanel, "display.no-panel", Dependency, "is SPI on (dtparam=spi=on), the panel plugged in, and [display] panel the right one? see: journalctl -u smolotchi-display";

@@ -143,6 +143,28 @@ impl Folder {
         Ok(Looked::Whole(file))
     }
 
+    /// The contents whose name begins with this byte.
+    pub(crate) fn names(&self, part: u8) -> Result<Vec<String>> {
+        let folder = self.path.join(format!("{part:02x}"));
+        let entries = match std::fs::read_dir(&folder) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+            other => other.map_err(|error| Fault::io("could not list the content", &folder, &error))?,
+        };
+        let name = |entry: std::io::Result<std::fs::DirEntry>| entry.map(|entry| entry.file_name().to_string_lossy().into_owned());
+        entries.map(name).collect::<std::io::Result<_>>().map_err(|error| Fault::io("could not list the content", &folder, &error))
+    }
+
+    /// Removes content that nobody has any more, also where it was set aside. A power cut may bring it back, as a stray.
+    pub(crate) fn forget(&self, sha256: &str) -> Result<()> {
+        for path in [self.place(sha256), self.path.join("damaged").join(sha256)] {
+            match std::fs::remove_file(&path) {
+                Err(error) if error.kind() != ErrorKind::NotFound => return Err(Fault::io("could not remove the content", &path, &error)),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
     /// Puts what lies in a content's place aside, if anything does.
     pub(crate) fn set_aside(&self, sha256: &str) -> Result<()> {
         let aside = self.path.join("damaged");

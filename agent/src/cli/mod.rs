@@ -1,8 +1,10 @@
 //! The command line: what can be asked, and how `--help` teaches it. No behaviour lives here.
 
 mod display;
+mod work;
 
 pub(crate) use display::Display;
+pub(crate) use work::{ArtifactsVerb, JobsVerb, LocksVerb, StagesVerb};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use smolotchi_operator::output::finish;
@@ -94,6 +96,18 @@ Exit codes: 0 healthy, 10 unhealthy (health.unhealthy), 30 core can't be asked (
     /// Read and write the event log.
     #[command(subcommand)]
     Events(EventsVerb),
+    /// Look at the queue, add to it, take back.
+    #[command(subcommand)]
+    Jobs(JobsVerb),
+    /// Decide what a run may do that is above the allowed risk.
+    #[command(subcommand)]
+    Stages(StagesVerb),
+    /// Look at, check, export and store what the work made.
+    #[command(subcommand)]
+    Artifacts(ArtifactsVerb),
+    /// Look at leases: who holds what, and is it stale?
+    #[command(subcommand)]
+    Locks(LocksVerb),
     /// Look at, check and migrate the database.
     #[command(subcommand)]
     Db(DbVerb),

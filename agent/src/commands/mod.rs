@@ -9,6 +9,7 @@ mod maint;
 mod postinst;
 mod prune;
 mod status;
+mod work;
 
 use crate::cli::{Cli, Verb};
 use crate::paths::Paths;
@@ -23,6 +24,10 @@ pub(crate) fn run(cli: Cli) -> Result<Exit> {
         Verb::Status => status::run(&paths, format),
         Verb::Health => health::run(&paths, format),
         Verb::Events(verb) => events::run(&paths, format, verb),
+        Verb::Jobs(verb) => work::jobs(&paths, format, verb),
+        Verb::Stages(verb) => work::stages(&paths, format, verb),
+        Verb::Artifacts(verb) => work::artifacts(&paths, format, verb),
+        Verb::Locks(verb) => work::locks(&paths, format, verb),
         Verb::Db(verb) => db::run(&paths, format, verb),
         Verb::Config(verb) => config::run(&paths, format, verb),
         Verb::Prune(options) => prune::run(&paths, format, options.dry_run),

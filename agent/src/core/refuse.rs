@@ -32,7 +32,9 @@ impl From<Fault> for Refusal {
             (Code::CoreNotFound, _) => StatusCode::NOT_FOUND,
             (Code::JobUnknown | Code::StageUnknown | Code::ArtifactUnknown, _) => StatusCode::NOT_FOUND,
             (Code::ArtifactTooLarge, _) => StatusCode::PAYLOAD_TOO_LARGE,
-            (Code::JobNotHeld | Code::JobEnded | Code::StageDecided, _) => StatusCode::CONFLICT,
+            (Code::JobNotHeld | Code::JobEnded | Code::StageDecided | Code::LeaseHeld | Code::LeaseNotHeld | Code::ArtifactNeeded, _) => {
+                StatusCode::CONFLICT
+            }
             (Code::DiskFull, _) => StatusCode::INSUFFICIENT_STORAGE,
             (Code::StoreBusy, _) => StatusCode::SERVICE_UNAVAILABLE,
             (_, Exit::Validation) => StatusCode::UNPROCESSABLE_ENTITY,

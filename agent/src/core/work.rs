@@ -25,6 +25,9 @@ use tokio::time::Instant;
 /// The longest sleep until a moment of the wall clock, which may jump meanwhile.
 const LOOK_AGAIN: Duration = Duration::from_secs(600);
 
+/// Between two tries of what the disk refused.
+const RETRY: Duration = Duration::from_secs(30);
+
 /// What the work needs beside the database.
 pub(crate) struct Work {
     /// A job may be due now.
@@ -154,8 +157,14 @@ impl Core {
                 let Some(core) = weak.upgrade() else { return };
                 let judged = core.work.judge(&lease);
                 if judged.over {
-                    core.lose(&lease, judged.why).await;
-                    return;
+                    match core.free(&lease, judged.why).await {
+                        Ok(_) => return,
+                        // A full disk, perhaps: it is tried again.
+                        Err(fault) => log::fault(&fault),
+                    }
+                    drop(core);
+                    tokio::time::sleep(RETRY).await;
+                    continue;
                 }
                 drop(core);
                 let left = lease.expires_boottime_ms.saturating_sub(clock::boottime_ms());
@@ -170,7 +179,7 @@ impl Core {
                     },
                     Err(fault) => {
                         log::fault(&fault);
-                        tokio::time::sleep(LOOK_AGAIN).await;
+                        tokio::time::sleep(RETRY).await;
                     }
                 }
             }
@@ -187,19 +196,16 @@ impl Core {
         }
     }
 
-    async fn lose(&self, lease: &Lease, why: String) {
-        let Some(id) = lease.job() else { return };
-        let token = lease.token.clone();
-        match self.store(move |store| store.lose_job(id, &token, &why, clock::now_ms())).await {
-            Ok(lost) => {
-                if lost {
-                    log::warning(Code::JobLost, format!("job {id} was lost by its worker"));
-                }
-                Work::hold(&self.work.keepers).remove(&lease.name);
-                self.job_may_be_due();
-            }
-            Err(fault) => log::fault(&fault),
+    /// Gives up a lease whose holder is gone, and queues its job again. False if it was given up meanwhile.
+    pub(super) async fn free(&self, lease: &Lease, why: String) -> Result<bool> {
+        let held = lease.clone();
+        let Some(id) = lease.job() else { return self.store(move |store| store.break_lease(&held, &why, clock::now_ms())).await };
+        let lost = self.store(move |store| store.lose_job(id, &held.token, &why, clock::now_ms())).await?;
+        if lost {
+            log::warning(Code::JobLost, format!("job {id} was lost by its worker"));
+            self.job_may_be_due();
         }
+        Ok(lost)
     }
 
     /// Ends stage requests when their time is over. The task lives as long as one is pending.

@@ -155,6 +155,54 @@ pub(crate) struct Lock {
     pub(crate) why: String,
 }
 
+/// `POST /v1/locks/clean`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct CleanLocks {
+    /// Only say what would be cleaned.
+    #[serde(default)]
+    pub(crate) dry_run: bool,
+}
+
+/// `POST /v1/locks/take`, by the worker too.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct TakeLock {
+    /// What is to be held; not `job/…`.
+    pub(crate) name: String,
+    /// By whom.
+    pub(crate) owner: Process,
+    /// How long, unless renewed.
+    pub(crate) lease_s: u64,
+}
+
+/// The answer to `POST /v1/locks/take`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct TakenLock {
+    /// Proves who holds it; needed to renew it and to give it up.
+    pub(crate) token: String,
+}
+
+/// `POST /v1/locks/renew` and, without `lease_s`, `POST /v1/locks/drop`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct HeldLock {
+    /// What is held.
+    pub(crate) name: String,
+    /// From taking it.
+    pub(crate) token: String,
+    /// From now.
+    #[serde(default)]
+    pub(crate) lease_s: u64,
+}
+
+/// The answer to `POST /v1/locks/drop`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Dropped {
+    /// Always true: a lease that is lost is the error `lease.not-held`.
+    pub(crate) dropped: bool,
+}
+
 /// `GET /v1/locks`, and the answer to `POST /v1/locks/clean` (what was cleaned).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Locks {
@@ -199,8 +247,47 @@ pub(crate) struct Artifacts {
     pub(crate) artifacts: Vec<Artifact>,
 }
 
-/// The answer to `POST /v1/artifacts/verify`.
+/// The most bytes of one artifact.
+pub(crate) const MAX_ARTIFACT: u64 = 64 * 1024 * 1024;
+
+/// `POST /v1/artifacts/verify`, by the worker too: reads content and compares it. Answers after some seconds or when all is
+/// read; then `next` says where to go on.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct VerifyArtifacts {
+    /// Only those after this one.
+    #[serde(default)]
+    pub(crate) after: i64,
+    /// Only this one.
+    #[serde(default)]
+    pub(crate) only: Option<i64>,
+}
+
+/// `POST /v1/artifacts/remove`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RemoveArtifacts {
+    /// Which, at most 1000.
+    pub(crate) ids: Vec<i64>,
+    /// Only say what would be removed.
+    #[serde(default)]
+    pub(crate) dry_run: bool,
+    /// Who, besides what the kernel says of the caller.
+    #[serde(default)]
+    pub(crate) by: Option<String>,
+}
+
+/// The answer to `POST /v1/artifacts/remove`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Removed {
+    /// Removed, or to be removed.
+    pub(crate) artifacts: Vec<Artifact>,
+    /// The bytes that this frees: content that another artifact has stays.
+    pub(crate) bytes: u64,
+}
+
+/// The answer to `POST /v1/artifacts/verify`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Verified {
     /// How many were read and compared.
     pub(crate) checked: u64,
@@ -208,6 +295,10 @@ pub(crate) struct Verified {
     pub(crate) bytes: u64,
     /// Those whose content is missing or something else.
     pub(crate) damaged: Vec<Artifact>,
+    /// Content that no artifact knows, by its sha256; only in the last answer of a whole pass.
+    pub(crate) strays: Vec<String>,
+    /// Ask again with this as `after`; none when all is read.
+    pub(crate) next: Option<i64>,
 }
 
 /// One request of `GET /v1/stages`.

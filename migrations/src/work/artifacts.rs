@@ -3,8 +3,9 @@
 use super::{Page, SCHEMA, words};
 use crate::connect::failed;
 use crate::{Result, Severity, Store};
-use rusqlite::{OptionalExtension, Row, ToSql};
+use rusqlite::{Connection, OptionalExtension, Row, ToSql};
 use serde_json::json;
+use std::collections::HashMap;
 
 words! {
     /// Whether an artifact's content is what was put.
@@ -68,6 +69,38 @@ pub struct ArtifactFilter {
     pub sha256: Option<String>,
     pub state: Option<ArtifactState>,
 }
+
+/// What [`Store::remove_artifacts`] did, or would do.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Removal {
+    /// Gone.
+    pub removed: Vec<Artifact>,
+    /// They stay, and why.
+    pub needed: Vec<(Artifact, &'static str)>,
+    /// Content that no artifact has any more, by sha256.
+    pub contents: Vec<String>,
+    /// Its bytes.
+    pub bytes: u64,
+}
+
+/// The schema that also has runs, findings and baselines.
+const KEPT_SCHEMA: u32 = 5;
+const DAY_MS: i64 = 24 * 60 * 60 * 1000;
+/// Runs whose artifacts stay, and why.
+pub(crate) const KEPT_RUNS: &[(&str, &str)] = &[
+    ("SELECT runs.id FROM jobs JOIN runs ON runs.job_id = jobs.id WHERE jobs.state IN ('queued', 'leased', 'waiting')", "its run goes on"),
+    ("SELECT run_id FROM stages WHERE state = 'pending'", "its run waits for a decision"),
+    ("SELECT run_id, max(id) FROM baselines GROUP BY profile", "it belongs to a baseline"),
+];
+/// Artifacts that findings point at.
+pub(crate) const EVIDENCE: &str = "SELECT evidence FROM findings WHERE state IN ('open', 'expected') AND evidence IS NOT NULL";
+/// ?1 sha256.
+pub(crate) const KNOWN: &str = "SELECT EXISTS (SELECT 1 FROM artifacts WHERE sha256 = ?1)";
+/// ?1 after, ?2 limit.
+pub(crate) const TO_CHECK: &str = "FROM artifacts AS this WHERE id > ?1 AND state = 'whole'
+     AND NOT EXISTS (SELECT 1 FROM artifacts AS other WHERE other.sha256 = this.sha256 AND other.id < this.id AND other.state = 'whole')
+     ORDER BY id LIMIT ?2";
+const TOTAL: &str = "SELECT coalesce(sum(bytes), 0) FROM (SELECT bytes FROM artifacts GROUP BY sha256)";
 
 const COLUMNS: &str = "id, kind, name, media, sha256, bytes, created_ms, job_id, run_id, state, fault, checked_ms";
 
@@ -169,5 +202,141 @@ impl Store {
             }
             Ok(marked)
         })
+    }
+
+    /// Whole artifacts after this one in the order of their numbers, each content once: to be read and compared.
+    pub fn artifacts_to_check(&self, after: i64, limit: u32) -> Result<Vec<Artifact>> {
+        self.needs(SCHEMA, "artifacts")?;
+        let sql = format!("SELECT {COLUMNS} {TO_CHECK}");
+        let read = || -> rusqlite::Result<Vec<Artifact>> { self.db.prepare_cached(&sql)?.query_map((after, limit), artifact)?.collect() };
+        read().map_err(failed(&self.path, "could not read the artifacts"))
+    }
+
+    /// These contents were read and are whole.
+    pub fn artifacts_checked(&mut self, sha256: &[String], now_ms: i64) -> Result<()> {
+        self.change("could not note that artifacts are whole", now_ms, |change| {
+            let mut mark = change.tx.prepare_cached("UPDATE artifacts SET checked_ms = ?2 WHERE sha256 = ?1")?;
+            sha256.iter().try_for_each(|sha256| mark.execute((sha256, now_ms)).map(drop))
+        })
+    }
+
+    /// Those of these contents that no artifact has.
+    pub fn unknown_contents(&self, sha256: Vec<String>) -> Result<Vec<String>> {
+        self.needs(SCHEMA, "artifacts")?;
+        let read = || -> rusqlite::Result<Vec<String>> {
+            let mut known = self.db.prepare_cached(KNOWN)?;
+            let mut unknown = Vec::new();
+            for sha256 in sha256 {
+                if !known.query_row((&sha256,), |row| row.get(0))? {
+                    unknown.push(sha256);
+                }
+            }
+            Ok(unknown)
+        };
+        read().map_err(failed(&self.path, "could not read the artifacts"))
+    }
+
+    /// Forgets artifacts, but not those that something needs. With `dry_run` only says which. `by` makes it an event.
+    pub fn remove_artifacts(&mut self, ids: &[i64], by: Option<&str>, dry_run: bool, now_ms: i64) -> Result<Removal> {
+        self.needs(KEPT_SCHEMA, "artifacts")?;
+        self.change("could not remove the artifacts", now_ms, |change| {
+            let kept = Kept::read(&change.tx)?;
+            let mut removal = Removal::default();
+            for id in ids {
+                let sql = format!("SELECT {COLUMNS} FROM artifacts WHERE id = ?1");
+                let Some(found) = change.tx.prepare_cached(&sql)?.query_row((id,), artifact).optional()? else { continue };
+                match kept.why(&found) {
+                    Some(why) => removal.needed.push((found, why)),
+                    None => removal.removed.push(found),
+                }
+            }
+            // With the rows gone, what is still known is what others have.
+            for gone in &removal.removed {
+                change.tx.prepare_cached("DELETE FROM artifacts WHERE id = ?1")?.execute((gone.id,))?;
+            }
+            for gone in &removal.removed {
+                let known: bool = change.tx.prepare_cached(KNOWN)?.query_row((&gone.sha256,), |row| row.get(0))?;
+                if !known && !removal.contents.contains(&gone.sha256) {
+                    removal.contents.push(gone.sha256.clone());
+                    removal.bytes += gone.bytes;
+                }
+            }
+            if let Some(by) = by.filter(|_| !dry_run && !removal.removed.is_empty()) {
+                let ids: Vec<_> = removal.removed.iter().map(|artifact| artifact.id).collect();
+                change.tell("artifact.removed", Some(Severity::Notice), json!({ "artifacts": ids, "bytes": removal.bytes, "by": by }));
+            }
+            change.undone = dry_run;
+            Ok(removal)
+        })
+    }
+
+    /// The artifacts that a policy does not keep, oldest first: those before the first that is young enough, then as many as
+    /// the bytes ask for. Never what something needs.
+    pub fn plan_artifacts(&self, max_age_days: Option<u32>, max_bytes: Option<u64>, now_ms: i64) -> Result<Vec<i64>> {
+        self.needs(KEPT_SCHEMA, "artifacts")?;
+        let plan = || -> rusqlite::Result<Vec<i64>> {
+            let kept = Kept::read(&self.db)?;
+            let since = max_age_days.map(|days| now_ms.saturating_sub(i64::from(days).saturating_mul(DAY_MS)));
+            let mut total: u64 = self.db.query_row(TOTAL, (), |row| row.get::<_, i64>(0))?.unsigned_abs();
+            let mut going: HashMap<String, u64> = HashMap::new();
+            let mut plan = Vec::new();
+            let mut old = since.is_some();
+            let mut count = self.db.prepare_cached("SELECT count(*) FROM artifacts WHERE sha256 = ?1")?;
+            let mut query = self.db.prepare(&format!("SELECT {COLUMNS} FROM artifacts ORDER BY id"))?;
+            let mut rows = query.query(())?;
+            while let Some(row) = rows.next()? {
+                let found = artifact(row)?;
+                old = old && since.is_some_and(|since| found.created_ms < since);
+                if !old && max_bytes.is_none_or(|most| total <= most) {
+                    break;
+                }
+                if kept.why(&found).is_none() {
+                    let planned = going.entry(found.sha256.clone()).or_default();
+                    *planned += 1;
+                    if count.query_row((&found.sha256,), |row| row.get::<_, i64>(0))?.unsigned_abs() == *planned {
+                        total = total.saturating_sub(found.bytes);
+                    }
+                    plan.push(found.id);
+                }
+            }
+            Ok(plan)
+        };
+        plan().map_err(failed(&self.path, "could not plan what artifacts go"))
+    }
+}
+
+/// Why an artifact stays.
+struct Kept {
+    runs: HashMap<i64, &'static str>,
+    artifacts: HashMap<i64, &'static str>,
+}
+
+impl Kept {
+    fn read(db: &Connection) -> rusqlite::Result<Kept> {
+        let mut runs = HashMap::new();
+        for (sql, why) in KEPT_RUNS {
+            let mut query = db.prepare_cached(sql)?;
+            let mut rows = query.query(())?;
+            while let Some(row) = rows.next()? {
+                runs.insert(row.get(0)?, *why);
+            }
+        }
+        let mut artifacts = HashMap::new();
+        for (run, why) in &runs {
+            let sql = "SELECT plan_artifact, inputs_artifact, result_artifact FROM runs WHERE id = ?1";
+            let of: Option<[Option<i64>; 3]> =
+                db.prepare_cached(sql)?.query_row((run,), |row| Ok([row.get(0)?, row.get(1)?, row.get(2)?])).optional()?;
+            artifacts.extend(of.into_iter().flatten().flatten().map(|id| (id, *why)));
+        }
+        let mut query = db.prepare_cached(EVIDENCE)?;
+        let mut rows = query.query(())?;
+        while let Some(row) = rows.next()? {
+            artifacts.insert(row.get(0)?, "it is the evidence of a finding");
+        }
+        Ok(Kept { runs, artifacts })
+    }
+
+    fn why(&self, artifact: &Artifact) -> Option<&'static str> {
+        self.artifacts.get(&artifact.id).or_else(|| self.runs.get(&artifact.run_id?)).copied()
     }
 }

@@ -347,7 +347,45 @@ impl Store {
             change.put_again_or_fail(job, "job.lost", format!("its worker was lost: {why}")).map(|_| true)
         })
     }
+
+    /// The jobs that have ended so long ago that a policy does not keep them, oldest first: those before the first that was
+    /// made later. Never one whose run belongs to a baseline.
+    pub fn plan_jobs(&self, max_age_days: Option<u32>, now_ms: i64) -> Result<Vec<i64>> {
+        self.needs(SCHEMA + 1, "jobs")?;
+        let Some(days) = max_age_days else { return Ok(Vec::new()) };
+        let since = now_ms.saturating_sub(i64::from(days).saturating_mul(24 * 60 * 60 * 1000));
+        let plan = || -> rusqlite::Result<Vec<i64>> {
+            let mut query = self.db.prepare_cached("SELECT id, state, created_ms, changed_ms FROM jobs ORDER BY id")?;
+            let mut kept = self.db.prepare_cached(OF_BASELINE)?;
+            let mut rows = query.query(())?;
+            let mut plan = Vec::new();
+            while let Some(row) = rows.next()? {
+                let (id, state): (i64, JobState) = (row.get(0)?, row.get(1)?);
+                let (created_ms, changed_ms): (i64, i64) = (row.get(2)?, row.get(3)?);
+                if created_ms >= since {
+                    break;
+                }
+                if state.is_final() && changed_ms < since && !kept.query_row((id,), |row| row.get::<_, bool>(0))? {
+                    plan.push(id);
+                }
+            }
+            Ok(plan)
+        };
+        plan().map_err(failed(&self.path, "could not plan what jobs go"))
+    }
+
+    /// Forgets jobs that have ended; how many. All others stay.
+    pub fn remove_jobs(&mut self, ids: &[i64], now_ms: i64) -> Result<u64> {
+        self.change("could not remove the jobs", now_ms, |change| {
+            let mut remove = change.tx.prepare_cached("DELETE FROM jobs WHERE id = ?1 AND state IN ('done', 'failed', 'cancelled')")?;
+            ids.iter().try_fold(0, |count, id| Ok(count + remove.execute((id,))? as u64))
+        })
+    }
 }
+
+/// ?1 job.
+pub(crate) const OF_BASELINE: &str = "SELECT EXISTS (SELECT 1 FROM runs JOIN baselines ON baselines.run_id = runs.id
+     WHERE runs.job_id = ?1 AND baselines.id = (SELECT max(id) FROM baselines AS newer WHERE newer.profile = baselines.profile))";
 
 #[cfg(test)]
 mod tests {

@@ -4,9 +4,10 @@
 
 use super::SCHEMA;
 use crate::connect::failed;
-use crate::{Result, Store};
+use crate::{Result, Severity, Store};
 use rusqlite::{Connection, OptionalExtension, Row};
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
 /// A process, so that no other one is ever taken for it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -108,6 +109,20 @@ impl Store {
         self.change("could not take the lease", now_ms, |change| match insert(&change.tx, new, now_ms)? {
             0 => find(&change.tx, &new.name),
             _ => Ok(None),
+        })
+    }
+
+    /// Gives up a lease that is no job's whose holder is gone. False if that token does not hold it. Jobs: [`Store::lose_job`].
+    pub fn break_lease(&mut self, lease: &Lease, why: &str, now_ms: i64) -> Result<bool> {
+        self.change("could not give up the lease", now_ms, |change| {
+            let mut drop = change.tx.prepare_cached("DELETE FROM leases WHERE name = ?1 AND token = ?2 AND name NOT GLOB 'job/*'")?;
+            let broken = drop.execute((&lease.name, &lease.token))? > 0;
+            std::mem::drop(drop);
+            if broken {
+                let body = json!({ "lease": lease.name, "role": lease.owner.role, "pid": lease.owner.pid, "why": why });
+                change.tell("lease.broken", Some(Severity::Warning), body);
+            }
+            Ok(broken)
         })
     }
 

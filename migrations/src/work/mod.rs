@@ -7,7 +7,7 @@ mod jobs;
 mod leases;
 mod stages;
 
-pub use artifacts::{Artifact, ArtifactFilter, ArtifactState, NewArtifact};
+pub use artifacts::{Artifact, ArtifactFilter, ArtifactState, NewArtifact, Removal};
 pub use jobs::{Finished, Job, JobState, Leased, NewJob, Outcome, WantJob};
 pub use leases::{Lease, NewLease, Process};
 pub use stages::{Decided, NewStage, Stage, StageState};
@@ -66,6 +66,8 @@ pub(crate) struct Change<'a> {
     tx: Transaction<'a>,
     events: Vec<NewEvent>,
     now_ms: i64,
+    /// Everything is taken back: it was only a look.
+    undone: bool,
 }
 
 impl Change<'_> {
@@ -86,9 +88,12 @@ impl Store {
         self.needs(SCHEMA, "jobs")?;
         let run = |store: &mut Store| -> rusqlite::Result<T> {
             let tx = store.db.transaction_with_behavior(TransactionBehavior::Immediate)?;
-            let mut change = Change { tx, events: Vec::new(), now_ms };
+            let mut change = Change { tx, events: Vec::new(), now_ms, undone: false };
             let done = work(&mut change)?;
-            let Change { tx, events, .. } = change;
+            let Change { tx, events, undone, .. } = change;
+            if undone {
+                return tx.rollback().map(|()| done);
+            }
             insert_events(&tx, store.statements.append, &events, now_ms)?;
             tx.commit().map(|()| done)
         };

@@ -4,28 +4,34 @@ use super::{Answer, Id};
 use crate::artifacts::{CHUNK, Content, Folder, Incoming, Looked, too_large};
 use crate::clock;
 use crate::core::Core;
-use crate::core::refuse::{Refusal, query};
-use crate::wire;
+use crate::core::refuse::{Refusal, parse, query};
+use crate::core::work::Work;
+use crate::serve::Caller;
+use crate::wire::{self, MAX_ARTIFACT};
 use axum::body::{Body, Bytes};
 use axum::extract::State;
+use axum::extract::rejection::BytesRejection;
 use axum::http::{Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use axum::{Json, Router};
+use axum::{Extension, Json, Router};
 use http_body_util::BodyExt;
 use hyper::body::Frame;
 use serde::Deserialize;
 use smolotchi_operator::{Code, Fault};
-use smolotchi_store::{Artifact, ArtifactFilter, ArtifactState, NewArtifact, Page};
+use smolotchi_store::{Artifact, ArtifactFilter, ArtifactState, NewArtifact, Page, Removal};
 use std::fs::File;
 use std::io::Read;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
 use tokio::task::{JoinHandle, spawn_blocking};
 
-/// The most bytes of one artifact.
-pub(super) const MAX_BYTES: u64 = 64 * 1024 * 1024;
+/// How long one call reads content before it answers.
+const VERIFY_TIME: Duration = Duration::from_secs(5);
+/// The most artifacts that are removed by one call.
+const MAX_REMOVED: usize = 1000;
 
 /// For everyone to read.
 pub(super) fn routes() -> Router<Arc<Core>> {
@@ -33,11 +39,12 @@ pub(super) fn routes() -> Router<Arc<Core>> {
         .route("/v1/artifacts", get(artifacts))
         .route("/v1/artifacts/{id}", get(artifact))
         .route("/v1/artifacts/{id}/content", get(content))
+        .route("/v1/artifacts/remove", post(remove))
 }
 
 /// For the worker as well.
 pub(super) fn worker_routes() -> Router<Arc<Core>> {
-    Router::new().route("/v1/artifacts", post(put))
+    Router::new().route("/v1/artifacts", post(put)).route("/v1/artifacts/verify", post(verify))
 }
 
 #[derive(Debug, Deserialize)]
@@ -108,16 +115,18 @@ async fn put(State(core): State<Arc<Core>>, uri: Uri, body: Body) -> Answer<wire
     super::file_name("name", &name)?;
     let media = media.unwrap_or_else(|| "application/octet-stream".to_owned());
     super::text("media", &media, 100)?;
+    let folder = core.work.content.clone();
+    let (incoming, rest) = take(&folder, body).await?;
     // Until the row is there, nothing may remove the content.
     let _putting = core.work.gate.read().await;
-    let Content { sha256, bytes } = take(core.work.content.clone(), body).await?;
+    let Content { sha256, bytes } = beside(move || folder.keep(written(&folder, incoming, &rest)?)).await?;
     let new = NewArtifact { kind, name, media, sha256, bytes, job_id: job, run_id: run };
     let artifact = core.store(move |store| store.put_artifact(&new, clock::now_ms())).await?;
     Ok(Json(shown(artifact)))
 }
 
-/// Takes a body in, a piece at a time; what is small costs one trip to another thread.
-async fn take(folder: Arc<Folder>, mut body: Body) -> Result<Content, Refusal> {
+/// Takes a body in, a piece at a time: what is written so far, and the rest. What is small costs one trip to another thread.
+async fn take(folder: &Arc<Folder>, mut body: Body) -> Result<(Option<Incoming>, Vec<u8>), Refusal> {
     let mut incoming: Option<Incoming> = None;
     let mut piece: Vec<u8> = Vec::new();
     let mut seen = 0;
@@ -125,8 +134,8 @@ async fn take(folder: Arc<Folder>, mut body: Body) -> Result<Content, Refusal> {
         let frame = frame.map_err(|error| Fault::new(Code::CoreRequest, "the content did not arrive whole").cause(&error))?;
         let Ok(data) = frame.into_data() else { continue };
         seen += data.len() as u64;
-        if seen > MAX_BYTES {
-            return Err(too_large(MAX_BYTES).into());
+        if seen > MAX_ARTIFACT {
+            return Err(too_large(MAX_ARTIFACT).into());
         }
         piece.extend_from_slice(&data);
         if piece.len() >= CHUNK {
@@ -135,7 +144,7 @@ async fn take(folder: Arc<Folder>, mut body: Body) -> Result<Content, Refusal> {
             incoming = Some(beside(move || written(&folder, before, &full)).await?);
         }
     }
-    Ok(beside(move || folder.keep(written(&folder, incoming, &piece)?)).await?)
+    Ok((incoming, piece))
 }
 
 fn written(folder: &Folder, incoming: Option<Incoming>, bytes: &[u8]) -> Result<Incoming, Fault> {
@@ -150,10 +159,10 @@ async fn content(State(core): State<Arc<Core>>, Id(id): Id) -> Result<Response, 
     }
     let (folder, sha256, bytes) = (core.work.content.clone(), artifact.sha256.clone(), artifact.bytes);
     match beside(move || folder.look(&sha256, bytes)).await? {
-        Looked::Damaged(fault) => {
-            core.set_aside(&artifact.sha256, &fault).await?;
-            Err(damaged(&artifact, &fault).into())
-        }
+        Looked::Damaged(_) => match core.set_aside(&artifact).await? {
+            Some(fault) => Err(damaged(&artifact, &fault).into()),
+            None => Err(Fault::new(Code::CoreFailed, "the content was put again meanwhile").hint("ask again").into()),
+        },
         Looked::Whole(file) => {
             let length = artifact.bytes.to_string();
             let headers = [(header::CONTENT_TYPE, artifact.media), (header::CONTENT_LENGTH, length)];
@@ -170,14 +179,114 @@ fn damaged(artifact: &Artifact, fault: &str) -> Fault {
         .fact("what", fault)
 }
 
+async fn verify(State(core): State<Arc<Core>>, body: Result<Bytes, BytesRejection>) -> Answer<wire::Verified> {
+    let wire::VerifyArtifacts { mut after, only } = parse(body)?;
+    let mut verified = wire::Verified::default();
+    if let Some(id) = only {
+        let artifact = find(&core, id).await?;
+        if artifact.state == ArtifactState::Damaged {
+            verified.damaged.push(shown(artifact));
+        } else {
+            core.verify(&[artifact], &mut verified).await?;
+        }
+        return Ok(Json(verified));
+    }
+    let begun = Instant::now();
+    loop {
+        let page = core.store(move |store| store.artifacts_to_check(after, 50)).await?;
+        let Some(last) = page.last() else { break };
+        after = last.id;
+        core.verify(&page, &mut verified).await?;
+        if begun.elapsed() > VERIFY_TIME {
+            verified.next = Some(after);
+            return Ok(Json(verified));
+        }
+    }
+    verified.strays = core.strays().await?;
+    Ok(Json(verified))
+}
+
+async fn remove(
+    State(core): State<Arc<Core>>,
+    Extension(caller): Extension<Caller>,
+    body: Result<Bytes, BytesRejection>,
+) -> Answer<wire::Removed> {
+    let wire::RemoveArtifacts { mut ids, dry_run, by } = parse(body)?;
+    if ids.len() > MAX_REMOVED {
+        let fault = Fault::new(Code::CoreRequest, "there are too many artifacts in one request");
+        return Err(fault.fact("given", ids.len()).fact("at_most", MAX_REMOVED).into());
+    }
+    ids.sort_unstable();
+    ids.dedup();
+    for id in &ids {
+        find(&core, *id).await?;
+    }
+    let by = Work::who(caller, by.as_deref());
+    let look = ids.clone();
+    let would = core.store(move |store| store.remove_artifacts(&look, None, true, clock::now_ms())).await?;
+    if let Some((artifact, why)) = would.needed.first() {
+        let fault = Fault::new(Code::ArtifactNeeded, "an artifact is needed").fact("artifact", artifact.id).fact("why", *why);
+        return Err(fault.into());
+    }
+    let removal = if dry_run { would } else { core.remove_artifacts(ids, Some(by)).await? };
+    Ok(Json(wire::Removed { artifacts: removal.removed.into_iter().map(shown).collect(), bytes: removal.bytes }))
+}
+
 impl Core {
-    /// Damaged content leaves its place, the database knows it, an event tells it.
-    pub(super) async fn set_aside(&self, sha256: &str, fault: &str) -> Result<Vec<Artifact>, Fault> {
-        let (folder, name) = (self.work.content.clone(), sha256.to_owned());
-        let (sha256, fault) = (sha256.to_owned(), fault.to_owned());
-        let marked = self.store(move |store| store.damage_artifacts(&sha256, &fault, clock::now_ms())).await?;
-        beside(move || folder.set_aside(&name)).await?;
-        Ok(marked)
+    /// Damaged content leaves its place, the database knows it, an event tells it. Looks once more: it may have been put
+    /// again meanwhile.
+    pub(super) async fn set_aside(&self, artifact: &Artifact) -> Result<Option<String>, Fault> {
+        let _alone = self.work.gate.write().await;
+        let (folder, sha256, bytes) = (self.work.content.clone(), artifact.sha256.clone(), artifact.bytes);
+        let Looked::Damaged(fault) = beside(move || folder.look(&sha256, bytes)).await? else { return Ok(None) };
+        let (sha256, told) = (artifact.sha256.clone(), fault.clone());
+        self.store(move |store| store.damage_artifacts(&sha256, &told, clock::now_ms())).await?;
+        let (folder, sha256) = (self.work.content.clone(), artifact.sha256.clone());
+        beside(move || folder.set_aside(&sha256)).await?;
+        Ok(Some(fault))
+    }
+
+    /// Reads and compares these.
+    async fn verify(&self, artifacts: &[Artifact], verified: &mut wire::Verified) -> Result<(), Fault> {
+        let mut whole = Vec::new();
+        for artifact in artifacts {
+            let (folder, sha256, bytes) = (self.work.content.clone(), artifact.sha256.clone(), artifact.bytes);
+            let looked = beside(move || folder.look(&sha256, bytes)).await?;
+            verified.checked += 1;
+            verified.bytes += artifact.bytes;
+            if matches!(looked, Looked::Damaged(_)) && self.set_aside(artifact).await?.is_some() {
+                let filter = ArtifactFilter { sha256: Some(artifact.sha256.clone()), ..ArtifactFilter::default() };
+                let same = self.store(move |store| store.artifacts(&filter, Page { before: None, limit: 1000 })).await?;
+                verified.damaged.extend(same.into_iter().map(shown));
+            } else {
+                whole.push(artifact.sha256.clone());
+            }
+        }
+        if whole.is_empty() { Ok(()) } else { self.store(move |store| store.artifacts_checked(&whole, clock::now_ms())).await }
+    }
+
+    /// Content that no artifact knows.
+    async fn strays(&self) -> Result<Vec<String>, Fault> {
+        let mut strays = Vec::new();
+        for part in 0..=u8::MAX {
+            // What is between its rename and its row is no stray.
+            let _alone = self.work.gate.write().await;
+            let folder = self.work.content.clone();
+            let names = beside(move || folder.names(part)).await?;
+            if !names.is_empty() {
+                strays.extend(self.store(move |store| store.unknown_contents(names)).await?);
+            }
+        }
+        Ok(strays)
+    }
+
+    /// Forgets artifacts that nothing needs, and removes content that nobody has any more. `by` makes it an event.
+    pub(in crate::core) async fn remove_artifacts(&self, ids: Vec<i64>, by: Option<String>) -> Result<Removal, Fault> {
+        let _alone = self.work.gate.write().await;
+        let removal = self.store(move |store| store.remove_artifacts(&ids, by.as_deref(), false, clock::now_ms())).await?;
+        let (folder, contents) = (self.work.content.clone(), removal.contents.clone());
+        beside(move || contents.iter().try_for_each(|sha256| folder.forget(sha256))).await?;
+        Ok(removal)
     }
 }
 

@@ -6,6 +6,7 @@ mod artifacts;
 mod events;
 mod findings;
 mod jobs;
+mod locks;
 mod now;
 mod readings;
 mod reload;
@@ -41,12 +42,14 @@ pub(super) fn router(core: Arc<Core>) -> Router {
         .merge(readings::routes())
         .merge(reload::routes())
         .merge(jobs::routes())
+        .merge(locks::routes())
         .merge(artifacts::routes())
         .merge(stages::routes())
         .layer(middleware::from_fn_with_state(core.clone(), admins));
     let worker = Router::new()
         .merge(findings::worker_routes())
         .merge(jobs::worker_routes())
+        .merge(locks::worker_routes())
         .merge(artifacts::worker_routes())
         .merge(stages::worker_routes())
         .layer(middleware::from_fn_with_state(core.clone(), workers));
