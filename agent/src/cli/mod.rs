@@ -223,9 +223,14 @@ pub(crate) enum Severity {
 #[derive(Debug, Subcommand)]
 pub(crate) enum DbVerb {
     /// Show the schema version and the migrations that made it.
+    #[command(after_help = "Example:\n  smolotchi db info --format json | jq -r '.applied[].name'")]
     Info,
     /// Check that the database is whole.
-    #[command(after_help = "Exit codes: 0 whole, 50 damaged (store.damaged), 30 there is none (store.missing).")]
+    #[command(after_help = "\
+Example:
+  smolotchi db check --full
+
+Exit codes: 0 whole, 50 damaged (store.damaged), 30 there is none (store.missing).")]
     Check {
         /// Check every page and index, not only the structure; slow on a large database.
         #[arg(long)]
@@ -250,6 +255,7 @@ The package does this by itself at an upgrade. Going back to an older schema nee
 #[derive(Debug, Subcommand)]
 pub(crate) enum ConfigVerb {
     /// Show every setting, its value, and the file and line it comes from.
+    #[command(after_help = "Example:\n  smolotchi config show --origin")]
     Show {
         /// Show also the values that a later file overrides.
         #[arg(long)]

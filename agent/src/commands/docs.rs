@@ -1,4 +1,5 @@
-//! `smolotchi docs DIR`: manual pages and completions from the same description that `--help` uses, for the packaging.
+//! `smolotchi docs DIR`: manual pages, completions and the reference of all verbs, from the same description that `--help` uses; for
+//! the packaging and the documentation.
 
 use crate::cli::Cli;
 use clap::{Command, CommandFactory};
@@ -6,7 +7,8 @@ use clap_complete::Shell;
 use smolotchi_operator::{Exit, Fault, Result};
 use std::path::Path;
 
-/// Writes `DIR/man/*.1` (one page for each visible verb) and `DIR/completions/{bash/smolotchi,zsh/_smolotchi,fish/smolotchi.fish}`.
+/// Writes `DIR/man/*.1` (one page for each visible verb), `DIR/completions/{bash/smolotchi,zsh/_smolotchi,fish/smolotchi.fish}` and
+/// `DIR/commands.md`.
 pub(crate) fn run(dir: &Path) -> Result<Exit> {
     let man = dir.join("man");
     make(&man)?;
@@ -22,7 +24,24 @@ pub(crate) fn run(dir: &Path) -> Result<Exit> {
         clap_complete::generate(shell, &mut visible(root.clone()), "smolotchi", &mut script);
         write(&folder.join(file), &script)?;
     }
+    write(&dir.join("commands.md"), reference(&visible(root)).as_bytes())?;
     Ok(Exit::Success)
+}
+
+/// Every verb with its help, as one page.
+fn reference(root: &Command) -> String {
+    fn entry(command: &Command, name: &str, text: &mut String) {
+        let help = command.clone().name(fixed(name)).bin_name(name).term_width(100).render_long_help().to_string();
+        let help: String = help.trim_end().lines().map(|line| format!("{}\n", line.trim_end())).collect();
+        text.push_str(&format!("\n## {name}\n```text\n{help}```\n"));
+        for sub in command.get_subcommands() {
+            entry(sub, &format!("{name} {}", sub.get_name()), text);
+        }
+    }
+    let mut text =
+        "# Commands\n\nWhat `--help` says of every verb. Written by `UPDATE=1 cargo test -p smolotchi --test snapshots`.\n".to_owned();
+    entry(root, "smolotchi", &mut text);
+    text
 }
 
 /// The command without what `--help` hides: generators show hidden parts.
@@ -72,4 +91,56 @@ fn make(dir: &Path) -> Result<()> {
 
 fn write(path: &Path, bytes: &[u8]) -> Result<()> {
     std::fs::write(path, bytes).map_err(|error| Fault::io("could not write a file", path, &error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Visible verbs that do something, with their full names.
+    fn verbs(command: &Command, name: &str, found: &mut Vec<(String, Command)>) {
+        if command.get_subcommands().next().is_none() {
+            found.push((name.to_owned(), command.clone()));
+        }
+        for sub in command.get_subcommands() {
+            verbs(sub, format!("{name} {}", sub.get_name()).trim(), found);
+        }
+    }
+
+    fn all() -> Vec<(String, Command)> {
+        let mut root = Cli::command();
+        root.build();
+        let mut found = Vec::new();
+        verbs(&visible(root), "", &mut found);
+        found
+    }
+
+    #[test]
+    fn every_verb_says_what_it_is_for_and_shows_an_example() {
+        let mut lacking = Vec::new();
+        for (name, verb) in all() {
+            let help = verb.get_after_help().map(ToString::to_string).unwrap_or_default();
+            if !help.contains(&format!(" smolotchi {name}")) {
+                lacking.push(format!("{name} has no example"));
+            }
+            if verb.get_about().is_none() {
+                lacking.push(format!("{name} does not say what it is for"));
+            }
+            let silent = verb.get_arguments().filter(|arg| !arg.is_hide_set() && arg.get_help().is_none());
+            lacking.extend(silent.map(|arg| format!("{name}: {} has no help", arg.get_id())));
+        }
+        assert!(lacking.is_empty(), "{lacking:#?}");
+    }
+
+    /// Verbs that take something away for good.
+    const DESTROYING: &[&str] = &["prune"];
+
+    #[test]
+    fn what_destroys_can_be_tried_first() {
+        let all = all();
+        for name in DESTROYING {
+            let (_, verb) = all.iter().find(|(verb, _)| verb == name).unwrap_or_else(|| panic!("{name} is no verb"));
+            assert!(verb.get_arguments().any(|arg| arg.get_id() == "dry_run"), "{name} has no --dry-run");
+        }
+    }
 }
