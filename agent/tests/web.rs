@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may fail")]
 
+mod full;
 mod node;
 
 use node::{DEADLINE, Node, Service, until};
@@ -262,6 +263,155 @@ fn every_page_has_its_structure_its_json_and_says_what_is_not_there() {
     core.stop();
 }
 
+/// Every page of a full node; `/findings/1` and the like as well.
+const FULL: [&str; 16] = [
+    "/",
+    "/timeline",
+    "/timeline?refresh=off",
+    "/findings",
+    "/findings?state=open&severity=warning&search=1883",
+    "/findings/1",
+    "/findings/3",
+    "/jobs",
+    "/jobs?state=failed",
+    "/jobs/2",
+    "/jobs/3",
+    "/artifacts",
+    "/artifacts?kind=note",
+    "/artifacts/1",
+    "/readings",
+    "/upgrades",
+];
+
+#[test]
+fn no_text_of_the_database_is_ever_markup() {
+    let node = Node::new();
+    full::machine(&node);
+    let core = node.core();
+    let mean = "<script>alert('x')</script><img src=x onerror=\"y\">&\"'\u{202e}";
+    let _worker = full::fill(&node, mean);
+    let web = Web::start(&node);
+    let mut told = 0;
+    for path in FULL.into_iter().chain([
+        "/artifacts/5",
+        "/readings?sensor=system.temperature",
+        "/readings?sensor=%3Cscript%3E",
+        "/timeline?search=%22%3E%3Cscript%3E",
+    ]) {
+        let (code, _, page) = web.get(path);
+        assert!(code == 200 || (code == 400 && path.contains("script")), "{path}: {code} {page}");
+        assert!(!page.contains("<script") && !page.contains("<img"), "{path}: {page}");
+        // Escaped, none of these is an attribute.
+        assert!(!page.contains("onerror=\"y\""), "{path}: {page}");
+        assert_structure(path, &page.replace("onerror", "").replace("&quot;", ""));
+        told += page.matches("&lt;script&gt;alert").count();
+        if code == 200 {
+            web.json(&format!("/api{}", if path == "/" { "/now" } else { path }));
+        }
+    }
+    assert!(told > 40, "the texts are there, {told} times");
+    let metrics = web.get("/metrics").2;
+    assert!(check_metrics(&metrics).unwrap() > 30, "{metrics}");
+    for line in [
+        "smolotchi_findings{state=\"open\"} 3",
+        "smolotchi_findings_open{severity=\"error\"} 1",
+        "smolotchi_jobs{state=\"failed\"} 1",
+        "smolotchi_stages_pending 1",
+    ] {
+        assert!(metrics.lines().any(|other| other == line), "{line}: {metrics}");
+    }
+    core.stop();
+}
+
+#[test]
+fn a_full_node_is_told_page_by_page() {
+    let node = Node::new();
+    full::machine(&node);
+    let core = node.core();
+    let _worker = full::fill(&node, "");
+    let web = Web::start(&node);
+    let has = |path: &str, whats: &[&str]| {
+        let page = web.get(path).2;
+        for what in whats {
+            assert!(page.contains(what), "{path}: no {what:?} in {page}");
+        }
+        page
+    };
+    has(
+        "/",
+        &[
+            "1 decision waits",
+            "neighbours",
+            "smolotchi stages approve 2",
+            "A program listens at 0.0.0.0:1883",
+            "The last change was taken back",
+            "Job 3",
+            "disk.low",
+            "new findings",
+        ],
+    );
+    has("/findings", &["3 open in all", "A program listens at [::]:5353"]);
+    let open = has("/findings?state=open&severity=error", &["0.0.0.0:1883"]);
+    assert!(!open.contains("5353") && !open.contains("631"), "{open}");
+    let found = has("/findings?search=631", &["127.0.0.1:631", "gone"]);
+    assert!(!found.contains("1883") && found.contains("value=\"631\""), "{found}");
+    has("/findings?search=nothing-like-this", &["No finding is like this"]);
+    // The whole chain, each link leading on.
+    let ids: Vec<i64> = web.json("/api/findings?search=1883")["findings"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|finding| finding["id"].as_i64().unwrap())
+        .collect();
+    let dossier = has(
+        &format!("/findings/{}", ids[0]),
+        &[
+            "Profile",
+            "version 1",
+            "Who listens on this machine",
+            "passive",
+            "allowed",
+            "looking changes nothing",
+            "listening-sockets",
+            "inputs.json",
+            "href=\"/artifacts/",
+            "href=\"/jobs/2\"",
+            "mosquitto",
+            "First seen",
+            "doesn't know it",
+        ],
+    );
+    assert!(dossier.find("<h3>Finding").unwrap() < dossier.find("<h3>Evidence").unwrap());
+    has("/findings/1", &["and the profile's baseline expects it", "expects it"]);
+    let jobs =
+        has("/jobs", &["it asks each neighbour once", "smolotchi stages approve 2", "not in this network", "the profile is not there"]);
+    assert_eq!(jobs.matches("scope=\"row\"").count(), 7 + 2);
+    let failed = has("/jobs?state=failed", &["aria-current=\"true\">failed</a>"]);
+    assert_eq!(failed.matches("href=\"/jobs/").count(), 1 + 2, "one job, and the jobs of two requests");
+    has("/jobs/2", &["inputs.json", "plan.json", "open"]);
+    has("/artifacts/1", &["application/json", "listening-sockets", "<pre"]);
+    has("/artifacts/5", &["A note."]);
+    let picture = has("/artifacts/6", &["It is not shown here", "smolotchi artifacts export 6"]);
+    assert!(!picture.contains("not shown\n"), "{picture}");
+    has("/artifacts?kind=note", &["note.txt"]);
+    has("/readings", &["system.temperature", "48.2 °C", "<svg", "absent: "]);
+    has("/readings?sensor=system.temperature", &["48.2 °C", "Changes, newest first", "<svg"]);
+    has("/upgrades", &["Version", "0.0.9", "smolotchi-install rollback", "core crashed"].as_slice().get(1..).unwrap());
+    // One after the other through more rows than a page shows.
+    let events: Vec<Value> = (0..60).map(|number| json!({"topic": "bulk", "body": format!("number-{number}.")})).collect();
+    node.call("POST", "/v1/events", &json!({"events": events}).to_string());
+    let first = web.until("/timeline", |(_, _, page)| page.contains("number-59.")).2;
+    assert!(first.contains("number-10.") && !first.contains("number-9."), "{first}");
+    let older = first.split("rel=\"next\" href=\"").nth(1).unwrap().split('"').next().unwrap();
+    let second = web.get(older);
+    assert!(
+        second.0 == 200 && second.2.contains("number-9.") && !second.2.contains("number-10.") && second.2.contains(">Newest</a>"),
+        "{}",
+        second.2
+    );
+    core.stop();
+}
+
 #[test]
 fn a_page_reloads_itself_until_it_is_told_not_to() {
     let node = Node::new();
@@ -493,4 +643,65 @@ fn the_figures_are_in_the_format_that_scrapers_read() {
         assert!(check_metrics(&good.replace(from, to)).is_err(), "{from} → {to}");
     }
     check_metrics(&format!("{good}a_b{{x=\"1\\\"\"}} 2\n")).unwrap_err();
+}
+
+/// Takes the pictures of the guide; see tests/pictures.sh. `SMOLOTCHI_PICTURES` is the folder.
+#[test]
+#[ignore = "takes pictures with a browser"]
+fn pictures() {
+    let folder = std::path::PathBuf::from(std::env::var_os("SMOLOTCHI_PICTURES").expect("SMOLOTCHI_PICTURES"));
+    std::fs::create_dir_all(&folder).unwrap();
+    for full in [false, true] {
+        let node = Node::new();
+        full::machine(&node);
+        let core = node.core();
+        let mut paths = vec!["/", "/timeline", "/findings", "/jobs", "/artifacts", "/readings", "/upgrades"];
+        let _worker = full.then(|| full::fill(&node, ""));
+        let core = if full {
+            // A day of readings, as core itself writes them.
+            core.stop();
+            let script = "INSERT INTO readings SELECT id, (CAST(strftime('%s') AS INTEGER) - n * 900) * 1000, 40.0 + abs((n * 37 + id * 11) % 23) + n / 9.0
+                FROM sensors, (WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c WHERE n < 90) SELECT n FROM c) WHERE absent IS NULL AND unit != ''";
+            assert!(Command::new("sqlite3").arg(node.database()).arg(script).status().unwrap().success());
+            for name in ["smolotchi.db", "smolotchi.db-wal", "smolotchi.db-shm"] {
+                let path = node.path("var/lib/smolotchi").join(name);
+                if path.exists() {
+                    node.give(&path);
+                }
+            }
+            paths.extend(["/findings/3", "/jobs/2", "/artifacts/1", "/readings?sensor=system.temperature", "/nothing"]);
+            node.core()
+        } else {
+            core
+        };
+        let web = Web::start(&node);
+        for path in paths {
+            for (size, width, height) in [("phone", 390, 844), ("desktop", 1280, 900)] {
+                for scheme in ["dark", "light"] {
+                    let name = match path.trim_matches('/') {
+                        "" => "now".to_owned(),
+                        path => path.split('?').next().unwrap().replace('/', "-") + if path.contains('?') { "-one" } else { "" },
+                    };
+                    let file = folder.join(format!("{name}-{}-{size}-{scheme}.png", if full { "full" } else { "empty" }));
+                    photograph(&format!("http://{}{path}", web.address), &file, width, height, scheme);
+                }
+            }
+        }
+        core.stop();
+    }
+}
+
+/// A picture of a page at this width, as a browser of that colour scheme shows it.
+fn photograph(address: &str, file: &std::path::Path, width: u32, height: u32, scheme: &str) {
+    let profile = tempfile::tempdir().unwrap();
+    let dark = if scheme == "dark" { "--blink-settings=preferredColorScheme=0" } else { "--blink-settings=preferredColorScheme=1" };
+    let shot = Command::new("chromium")
+        .args(["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--force-device-scale-factor=1", dark])
+        .arg(format!("--user-data-dir={}", profile.path().display()))
+        .arg(format!("--window-size={width},{height}"))
+        .arg(format!("--screenshot={}", file.display()))
+        .arg(address)
+        .output()
+        .unwrap();
+    assert!(file.exists(), "{shot:?}");
 }

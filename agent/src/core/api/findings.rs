@@ -150,15 +150,16 @@ async fn why(State(core): State<Arc<Core>>, Path(id): Path<i64>) -> Answer<wire:
         let Some(finding) = store.finding(id)? else { return Ok(None) };
         let profile = store.profile(&finding.profile, Some(finding.profile_version))?;
         let (run, baseline) = (store.run(finding.last_run)?, store.baselines(Some(&finding.profile), 1)?.pop());
-        Ok(Some((finding, profile, run, baseline)))
+        let evidence = finding.evidence.map(|id| store.artifact(id)).transpose()?.flatten();
+        Ok(Some((finding, profile, run, evidence, baseline)))
     });
-    let (finding, profile, run, baseline) =
+    let (finding, profile, run, evidence, baseline) =
         found.await?.ok_or_else(|| Fault::new(Code::FindingUnknown, "there is no such finding").fact("finding", id))?;
     Ok(Json(wire::WhyChain {
         finding: shown_finding(finding),
         profile: profile.map(shown_profile),
         run: run.map(shown_run),
-        evidence: None,
+        evidence: evidence.map(super::artifacts::shown),
         baseline: baseline.map(shown_baseline),
     }))
 }
@@ -235,7 +236,7 @@ fn stored_finding_state(state: wire::FindingState) -> store::FindingState {
     }
 }
 
-fn shown_finding(finding: store::Finding) -> wire::Finding {
+pub(super) fn shown_finding(finding: store::Finding) -> wire::Finding {
     // A text that is no JSON was written by other hands; it is still shown.
     let json = |text: String| serde_json::from_str(&text).unwrap_or(Value::String(text));
     wire::Finding {

@@ -45,7 +45,7 @@ struct Which {
     limit: Option<u32>,
 }
 
-fn shown(job: Job) -> wire::Job {
+pub(super) fn shown(job: Job) -> wire::Job {
     wire::Job {
         id: job.id,
         kind: job.kind,

@@ -45,7 +45,7 @@ struct Which {
     limit: Option<u32>,
 }
 
-fn shown(stage: Stage) -> wire::Stage {
+pub(super) fn shown(stage: Stage) -> wire::Stage {
     wire::Stage {
         id: stage.id,
         run_id: stage.run_id,

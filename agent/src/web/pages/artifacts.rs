@@ -4,14 +4,14 @@ use super::super::asked::Asked;
 use super::super::part::{Part, part};
 use super::super::routes::Site;
 use super::words::{mark, size, time, word};
-use super::{Failure, Looked, Page, fact, one_more, search, shown, table, turn};
+use super::{Failure, Looked, Page, choice, fact, one_more, search, shown, table, turn};
 use crate::wire::{self, ArtifactState};
 use axum::http::StatusCode;
 use maud::{Markup, html};
 use serde::Serialize;
 
 /// What core can look for in its artifacts.
-const FILTERS: [&str; 4] = ["kind", "job", "run", "before"];
+const FILTERS: [&str; 5] = ["kind", "job", "run", "state", "before"];
 /// Content up to this is shown, if it is text.
 const MAX_SHOWN: u64 = 32 * 1024;
 
@@ -42,6 +42,7 @@ impl Page for Artifacts {
     fn main(&self, asked: &Asked) -> Markup {
         html! {
             h1 { "Artifacts" }
+            (choice(asked, "state", "State", &["whole", "damaged"]))
             (search(asked, &[("kind", "Kind", &[], "plan"), ("job", "Job", &[], "12"), ("run", "Run", &[], "7")]))
             section {
                 h2.hidden { "List of artifacts" }

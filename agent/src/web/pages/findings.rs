@@ -44,7 +44,7 @@ impl Page for Findings {
             (search(asked, &[
                 ("search", "Text", &[], "0.0.0.0:22"),
                 ("profile", "Profile", &[], "sockets"),
-                ("severity", "Severity", &["debug", "info", "notice", "warning", "error"], ""),
+                ("severity", "At least", &["debug", "info", "notice", "warning", "error"], ""),
             ]))
             section {
                 h2.hidden { "List of findings" }

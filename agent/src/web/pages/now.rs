@@ -83,7 +83,10 @@ impl Now {
     /// What is new since yesterday, one line for each kind of thing.
     fn changed(&self, asked: &Asked) -> Markup {
         let new = |at: &str| at >= self.since.as_str();
-        let severe: Vec<&Event> = self.core.severe.iter().filter(|event| new(&event.at)).collect();
+        // What happened to jobs, requests and findings is told by themselves.
+        let told =
+            |event: &Event| ["job.", "stage.", "finding."].iter().any(|of| event.topic.starts_with(of)) && self.core.findings.is_some();
+        let severe: Vec<&Event> = self.core.severe.iter().filter(|event| new(&event.at) && !told(event)).take(FEW).collect();
         let findings: Vec<&Finding> = self.core.findings.iter().flatten().filter(|finding| new(&finding.first_at)).collect();
         let failed: Vec<&Job> = self.core.failed.iter().flatten().filter(|job| new(&job.changed_at)).collect();
         let change = self.install.as_ref().filter(|install| install.ended_at().is_some_and(new));
