@@ -50,7 +50,7 @@ pub fn machine(node: &Node) {
     node.put("proc/stat", "cpu  100 0 100 9800 0 0 0 0 0 0\n");
     node.put("proc/loadavg", "0.25 0.2 0.1 1/100 4242\n");
     node.put("proc/meminfo", "MemTotal: 476000 kB\nMemAvailable: 318000 kB\nSwapTotal: 102396 kB\nSwapFree: 102396 kB\n");
-    node.put("sys/class/thermal/thermal_zone0/temp", "48250\n");
+    node.put("sys/class/thermal/thermal_zone0/temp", "48000\n");
 }
 
 /// Fills a node whose core runs. `mean` goes into every text that core takes.
