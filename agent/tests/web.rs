@@ -396,9 +396,10 @@ fn a_full_node_is_told_page_by_page() {
     has("/artifacts?kind=note", &["note.txt"]);
     has("/readings", &["system.temperature", "48.0 °C", "<svg", "absent: "]);
     has("/readings?sensor=system.temperature", &["48.0 °C", "Changes, newest first", "<svg"]);
-    has("/upgrades", &["Version", "0.0.9", "smolotchi-install rollback", "core crashed"].as_slice().get(1..).unwrap());
+    has("/upgrades", &["0.0.9", "smolotchi-install rollback", "core crashed"]);
     // One after the other through more rows than a page shows.
-    let last = (0..60).map(|_| node.call("POST", "/v1/jobs", r#"{"kind": "bulk"}"#).1["id"].as_i64().unwrap()).last().unwrap();
+    let add = || node.call("POST", "/v1/jobs", r#"{"kind": "bulk"}"#).1["id"].as_i64().unwrap();
+    let last = (0..60).map(|_| add()).max().unwrap();
     let link = |back: i64| format!(">{}: bulk</a>", last - back);
     let first = web.until("/jobs?state=queued", |(_, _, page)| page.contains(&link(0))).2;
     assert!(first.contains(&link(49)) && !first.contains(&link(50)) && !first.contains(">Newest</a>"), "{first}");
