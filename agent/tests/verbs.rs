@@ -234,3 +234,84 @@ fn root_never_opens_the_database() {
     let ran = node.run(&["--format", "json", "db", "info"]);
     assert_eq!((ran.code, ran.fault()["code"].as_str()), (2, Some("store.wrong-user")));
 }
+
+#[test]
+fn a_support_bundle_holds_no_secret_and_overwrites_nothing() {
+    use std::os::unix::fs::PermissionsExt;
+    let node = Node::new();
+    let _core = node.core();
+    // Planted where they are met: a fragment (broken, so that it is told as well), the event log, a unit, the installer's words.
+    node.put(
+        "etc/smolotchi/config.d/50-local.toml",
+        "[web]\nhosts = [\"a\"]\nadmin_password = \"S3CRET-config\"\n# token: S3CRET comment\n",
+    );
+    node.put(
+        "etc/smolotchi/config.d/60.toml.bak",
+        "wifi_key = \"S3CRET-backup\"\n-----BEGIN PRIVATE KEY-----\nS3CRETpem\n-----END PRIVATE KEY-----\n",
+    );
+    let events = r#"{"topic":"said","body":"fetched https://user:S3CRET-url@host.example/x with Authorization: Bearer S3CRET-bearer"}
+{"topic":"said","body":{"token":"S3CRET-token","psk":"S3CRET-psk","inner":"{\"api_key\":\"S3CRET-inner\"}"}}
+"#;
+    assert_eq!(node.run_with_input(&["events", "append"], events).code, if node::is_root() { 0 } else { 20 });
+
+    let listed = node.run(&["--format", "json", "support-bundle", "--dry-run"]).ok().json();
+    let file = node.path("bundle.tar.gz");
+    assert!(!file.exists(), "a dry run writes nothing");
+    let ran = node.run(&["--format", "json", "support-bundle", "--output", file.to_str().unwrap()]).ok().json();
+    let names = |value: &serde_json::Value| value["files"].as_array().unwrap().iter().map(|file| file["name"].clone()).collect::<Vec<_>>();
+    assert_eq!(names(&listed), names(&ran), "what was announced is what is in it");
+    assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+
+    let unpacked = node.path("unpacked");
+    std::fs::create_dir(&unpacked).unwrap();
+    assert!(std::process::Command::new("tar").arg("-xzf").arg(&file).arg("-C").arg(&unpacked).status().unwrap().success());
+    let read = |name: &str| std::fs::read_to_string(unpacked.join("smolotchi-support").join(name)).unwrap();
+    for name in names(&ran) {
+        let text = read(name.as_str().unwrap());
+        assert!(!text.contains("S3CRET"), "{name}: {text}");
+        assert!(!text.is_empty(), "{name} is empty");
+    }
+    // What is of use is there.
+    assert!(
+        read("config.txt").contains("admin_password = \"[redacted]\"") && read("config.txt").contains("60.toml.bak"),
+        "{}",
+        read("config.txt")
+    );
+    assert!(read("events.json").contains("https://[redacted]@host.example/x"), "{}", read("events.json"));
+    assert!(read("now.json").contains("\"healthy\""), "{}", read("now.json"));
+    assert!(read("doctor.txt").contains("config.unknown-key"), "{}", read("doctor.txt"));
+
+    let before = std::fs::read(&file).unwrap();
+    let again = node.run(&["--format", "json", "support-bundle", "--output", file.to_str().unwrap()]);
+    assert_eq!((again.code, again.fault()["code"].as_str()), (10, Some("io.failed")), "{again:?}");
+    assert_eq!(std::fs::read(&file).unwrap(), before, "an existing file is left alone");
+}
+
+#[test]
+fn the_doctor_names_what_is_wrong_and_what_it_could_not_see() {
+    let node = Node::new();
+    let core = node.core();
+    let states = |ran: &node::Ran| -> std::collections::BTreeMap<String, String> {
+        let checks = ran.json()["checks"].as_array().unwrap().clone();
+        checks.iter().map(|check| (check["name"].as_str().unwrap().to_owned(), check["state"].as_str().unwrap().to_owned())).collect()
+    };
+    let ran = node.run(&["--format", "json", "doctor"]);
+    let well = states(&ran);
+    for (name, state) in
+        [("configuration", "ok"), ("loop", "ok"), ("heartbeat", "ok"), ("database file", "ok"), ("artifacts", "ok"), ("units", "unknown")]
+    {
+        assert_eq!(well.get(name).map(String::as_str), Some(state), "{name}: {ran:?}");
+    }
+    core.stop();
+    node.put("etc/smolotchi/config.d/50-local.toml", "[core]\nmin_free_mib = \"x\"\n");
+    let mut database = std::fs::read(node.database()).unwrap();
+    database[..16].fill(b'x');
+    std::fs::write(node.database(), database).unwrap();
+    let ran = node.run(&["--format", "json", "doctor"]);
+    assert_eq!((ran.code, ran.fault()["code"].as_str()), (10, Some("doctor.failed")), "{ran:?}");
+    let sick = states(&ran);
+    for name in ["configuration", "core", "database file"] {
+        assert_eq!(sick.get(name).map(String::as_str), Some("failed"), "{name}: {ran:?}");
+    }
+    assert_eq!(ran.json()["verdict"], "failed");
+}

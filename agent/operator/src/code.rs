@@ -95,6 +95,7 @@ catalogue! {
     NoPanel, "display.no-panel", Dependency, "is SPI on (dtparam=spi=on), the panel plugged in, and [display] panel the right one? see: journalctl -u smolotchi-display";
     WebNotProtected, "web.not-protected", Validation, "who isn't on this machine needs a token and TLS: see the guide web, or listen at loopback or a unix socket only";
     WebTls, "web.tls", Validation, "name a PEM certificate and its key that the user smolotchi-web can read, as [web] tls_certificate and tls_key";
+    DoctorFailed, "doctor.failed", Runtime, "each failed line names what to do";
     Unhealthy, "health.unhealthy", Runtime, "smolotchi status says what; journalctl -u 'smolotchi-*' says why";
 
     // Releases: signatures, manifests, channels, packages, bundles.

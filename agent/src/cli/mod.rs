@@ -1,5 +1,6 @@
 //! The command line: what can be asked, and how `--help` teaches it. No behaviour lives here.
 
+pub(crate) mod care;
 mod display;
 mod work;
 
@@ -93,6 +94,12 @@ Examples:
 
 Exit codes: 0 healthy, 10 unhealthy (health.unhealthy), 30 core can't be asked (core.unreachable).")]
     Health,
+    /// Go through the operator's checklist: agent, units, journal, disk, clock, packages, security.
+    #[command(after_help = care::DOCTOR)]
+    Doctor(care::Doctor),
+    /// Gather what somebody else needs to help, without secrets, into one file.
+    #[command(after_help = care::BUNDLE)]
+    SupportBundle(care::SupportBundle),
     /// Read and write the event log.
     #[command(subcommand)]
     Events(EventsVerb),

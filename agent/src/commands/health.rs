@@ -46,7 +46,7 @@ pub(super) async fn ask(paths: &Paths) -> Result<(Status, Health)> {
 }
 
 /// Core's view and the view from outside together.
-pub(super) fn look(paths: &Paths, status: &Status, health: Health) -> Health {
+pub(crate) fn look(paths: &Paths, status: &Status, health: Health) -> Health {
     let mut checks = health.checks;
     checks.push(heartbeat(&Heartbeat::read(&paths.heartbeat()), clock::boottime_ms()));
     checks.push(version(status));

@@ -3,13 +3,15 @@
 mod config;
 mod db;
 mod docs;
+mod doctor;
 pub(crate) mod events;
-mod health;
+pub(crate) mod health;
 mod maint;
 mod postinst;
 mod prune;
 mod status;
 mod work;
+mod support_bundle;
 
 use crate::cli::{Cli, Verb};
 use crate::paths::Paths;
@@ -23,6 +25,8 @@ pub(crate) fn run(cli: Cli) -> Result<Exit> {
     match cli.verb {
         Verb::Status => status::run(&paths, format),
         Verb::Health => health::run(&paths, format),
+        Verb::Doctor(options) => doctor::run(&paths, format, options.security),
+        Verb::SupportBundle(options) => support_bundle::run(&paths, format, &options),
         Verb::Events(verb) => events::run(&paths, format, verb),
         Verb::Jobs(verb) => work::jobs(&paths, format, verb),
         Verb::Stages(verb) => work::stages(&paths, format, verb),

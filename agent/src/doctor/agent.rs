@@ -1,0 +1,96 @@
+//! Part `agent`: core's own view, its database, the configuration, the artifacts.
+
+use super::{Check, State};
+use crate::account::{self, Account};
+use crate::client::{Client, block_on};
+use crate::clock;
+use crate::commands::health::look as outside;
+use crate::config::{self, Unknown};
+use crate::paths::Paths;
+use crate::wire::{Health, Now};
+use smolotchi_operator::{Fault, Result};
+
+const PART: &str = "agent";
+
+pub(super) fn look(paths: &Paths) -> Vec<Check> {
+    let mut checks = vec![configuration(config::merged(paths, Unknown::Refuse).and_then(|merged| merged.settings().map(drop)))];
+    let now: Result<Now> = block_on(async { Client::new(paths.socket()).get("/v1/now").await });
+    match now {
+        Ok(now) => {
+            checks.extend(health(outside(paths, &now.status, now.health)));
+            checks.push(artifacts(now.figures.map(|figures| figures.artifacts_damaged)));
+        }
+        Err(fault) => checks.push(failed("core", &fault)),
+    }
+    checks.push(database(paths));
+    checks
+}
+
+fn failed(name: &str, fault: &Fault) -> Check {
+    Check::new(PART, name, State::Failed, fault.to_string()).hint(fault.hint.as_str())
+}
+
+fn configuration(valid: Result<()>) -> Check {
+    match valid {
+        Ok(()) => Check::ok(PART, "configuration", "valid"),
+        Err(fault) => failed("configuration", &fault),
+    }
+}
+
+fn health(health: Health) -> Vec<Check> {
+    let of = |check: crate::wire::Check| match check.ok {
+        true => Check::ok(PART, check.name, check.detail),
+        false => Check::new(PART, check.name, State::Failed, check.detail).hint("journalctl -xeu smolotchi-core.service"),
+    };
+    health.checks.into_iter().map(of).collect()
+}
+
+fn artifacts(damaged: Option<u64>) -> Check {
+    match damaged {
+        None => Check::ok(PART, "artifacts", "this release keeps none"),
+        Some(0) => Check::ok(PART, "artifacts", "none is damaged, as far as they were looked at"),
+        Some(count) => Check::new(PART, "artifacts", State::Failed, format!("{count} damaged, set aside"))
+            .hint("smolotchi artifacts list; smolotchi artifacts verify"),
+    }
+}
+
+/// SQLite's quick check, as the database's user: a database that root opened once would lock that user out.
+fn database(paths: &Paths) -> Check {
+    let owner = match Account::owner_of(&paths.state()) {
+        Ok(owner) => owner,
+        Err(error) => return Check::unknown(PART, "database file", error.to_string()),
+    };
+    if !account::is_root() && owner.uid != rustix::process::geteuid().as_raw() {
+        return Check::unknown(PART, "database file", "only root and the user smolotchi may look into it");
+    }
+    let began = clock::boottime_ms();
+    let mut command = owner.program();
+    command.current_dir("/").arg("--root").arg(paths.root()).args(["--format", "json", "db", "check"]);
+    match command.output() {
+        Ok(output) if output.status.success() => {
+            Check::ok(PART, "database file", format!("whole; looked at in {} ms", clock::boottime_ms() - began))
+        }
+        Ok(output) => {
+            let said = String::from_utf8_lossy(&output.stderr);
+            let error = said.lines().rev().find_map(|line| serde_json::from_str::<serde_json::Value>(line).ok()).unwrap_or_default();
+            let text = |name: &str| error["error"][name].as_str().map(str::to_owned);
+            let detail = text("message").unwrap_or_else(|| said.trim().to_owned());
+            Check::new(PART, "database file", State::Failed, detail).hint(text("hint").unwrap_or_else(|| "smolotchi db check".to_owned()))
+        }
+        Err(error) => Check::unknown(PART, "database file", error.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use smolotchi_operator::Code;
+
+    #[test]
+    fn faults_become_lines_with_hints() {
+        let check = configuration(Err(Fault::new(Code::ConfigInvalid, "no").fact("line", 3)));
+        assert_eq!((check.state, check.hint.as_deref()), (State::Failed, Some(Code::ConfigInvalid.hint())));
+        assert!(check.detail.contains("line: 3"), "{check:?}");
+        assert_eq!([artifacts(None).state, artifacts(Some(0)).state, artifacts(Some(2)).state], [State::Ok, State::Ok, State::Failed]);
+    }
+}

@@ -1,0 +1,136 @@
+//! Part `units`: what systemd says about each unit of ours.
+
+use super::{Check, ask};
+use crate::doctor::State;
+use crate::paths::Paths;
+
+const PART: &str = "units";
+
+/// What `systemctl show` says about one unit.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Unit {
+    pub(super) id: String,
+    pub(super) load: String,
+    pub(super) active: String,
+    pub(super) sub: String,
+    pub(super) file: String,
+    pub(super) result: String,
+    pub(super) restarts: u64,
+    pub(super) pid: u32,
+    pub(super) user: String,
+    pub(super) bounding: String,
+    pub(super) no_new_privileges: bool,
+    pub(super) filtered: bool,
+}
+
+const PROPERTIES: &str = "--property=Id,LoadState,ActiveState,SubState,UnitFileState,Result,NRestarts,MainPID,User,CapabilityBoundingSet,\
+                          NoNewPrivileges,SystemCallFilter";
+
+/// Reads what `systemctl show` prints.
+pub(super) fn parse(text: &str) -> Vec<Unit> {
+    let unit = |block: &str| {
+        let get = |name: &str| block.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('=')).unwrap_or_default().to_owned();
+        Unit {
+            id: get("Id"),
+            load: get("LoadState"),
+            active: get("ActiveState"),
+            sub: get("SubState"),
+            file: get("UnitFileState"),
+            result: get("Result"),
+            restarts: get("NRestarts").parse().unwrap_or(0),
+            pid: get("MainPID").parse().unwrap_or(0),
+            user: get("User"),
+            bounding: get("CapabilityBoundingSet"),
+            no_new_privileges: get("NoNewPrivileges") == "yes",
+            filtered: !get("SystemCallFilter").is_empty(),
+        }
+    };
+    text.split("\n\n").filter(|block| !block.trim().is_empty()).map(unit).collect()
+}
+
+/// The units that the packages bring.
+pub(crate) fn names(paths: &Paths) -> Vec<String> {
+    let entries = std::fs::read_dir(paths.root().join("usr/lib/systemd/system")).into_iter().flatten().flatten();
+    let mut names: Vec<_> = entries.filter_map(|entry| entry.file_name().into_string().ok()).collect();
+    names.retain(|name| name.starts_with("smolotchi-") && [".service", ".socket", ".timer"].iter().any(|kind| name.ends_with(kind)));
+    names.sort();
+    names
+}
+
+/// Asks systemd about all of them.
+pub(super) fn ask_all(paths: &Paths) -> Result<Vec<Unit>, String> {
+    if !paths.systemd_runs().exists() {
+        return Err("systemd doesn't run here".to_owned());
+    }
+    let names = names(paths);
+    if names.is_empty() {
+        return Err("the package's units are not installed".to_owned());
+    }
+    let mut args = vec!["show", PROPERTIES];
+    args.extend(names.iter().map(String::as_str));
+    ask("systemctl", &args).map(|text| parse(&text))
+}
+
+pub(super) fn look(paths: &Paths) -> Vec<Check> {
+    match ask_all(paths) {
+        Ok(units) => units.iter().map(judge).collect(),
+        Err(why) => vec![Check::unknown(PART, "units", why)],
+    }
+}
+
+fn judge(unit: &Unit) -> Check {
+    let check = |state, detail: String| Check::new(PART, &unit.id, state, detail);
+    let id = &unit.id;
+    let start = format!("journalctl -xeu {id}; then systemctl reset-failed {id}; systemctl start {id}");
+    match (unit.file.as_str(), unit.active.as_str()) {
+        ("masked" | "masked-runtime", _) => {
+            check(State::Warning, "masked by the operator".to_owned()).hint(format!("if that is no longer wanted: systemctl unmask {id}"))
+        }
+        (_, "failed") => check(State::Failed, format!("failed ({})", unit.result)).hint(start),
+        ("enabled" | "enabled-runtime", "inactive") if expected(id) => {
+            check(State::Failed, "enabled, but not running".to_owned()).hint(start)
+        }
+        (_, "activating") if unit.sub == "auto-restart" => {
+            check(State::Failed, format!("waits to be started again ({})", unit.result)).hint(start)
+        }
+        _ if unit.restarts > 0 => {
+            check(State::Warning, format!("{}, started again {} times after it had failed", unit.active, unit.restarts))
+                .hint(format!("journalctl -xeu {id}"))
+        }
+        ("disabled", _) => check(State::Ok, format!("{}, disabled", unit.active)),
+        _ => check(State::Ok, format!("{} ({})", unit.active, unit.sub)),
+    }
+}
+
+/// Whether an enabled unit is there all the time.
+fn expected(id: &str) -> bool {
+    !id.starts_with("smolotchi-install") && !id.starts_with("smolotchi-prune.service")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_state_of_a_unit_is_judged() {
+        let cases = [
+            ("smolotchi-core.service", "enabled", "active", "running", 0, State::Ok),
+            ("smolotchi-core.service", "enabled", "active", "running", 2, State::Warning),
+            ("smolotchi-core.service", "enabled", "inactive", "dead", 0, State::Failed),
+            ("smolotchi-core.service", "enabled", "failed", "failed", 3, State::Failed),
+            ("smolotchi-core.service", "enabled", "activating", "auto-restart", 1, State::Failed),
+            ("smolotchi-core.service", "masked", "inactive", "dead", 0, State::Warning),
+            ("smolotchi-core.service", "disabled", "inactive", "dead", 0, State::Ok),
+            ("smolotchi-web.service", "static", "inactive", "dead", 0, State::Ok),
+            ("smolotchi-prune.service", "static", "failed", "failed", 0, State::Failed),
+            ("smolotchi-install-change.service", "enabled", "inactive", "dead", 0, State::Ok),
+        ];
+        for (id, file, active, sub, restarts, state) in cases {
+            let text =
+                format!("Id={id}\nUnitFileState={file}\nActiveState={active}\nSubState={sub}\nNRestarts={restarts}\nResult=signal\n");
+            let check = judge(&parse(&text)[0]);
+            assert_eq!(check.state, state, "{check:?}");
+            assert_eq!(check.hint.is_some(), state != State::Ok, "{check:?}");
+        }
+    }
+}

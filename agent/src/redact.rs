@@ -1,0 +1,254 @@
+//! Takes secrets out of text that leaves the machine: by the names of keys and by what secrets look like. Pure.
+//!
+//! Rather too much than too little: a value that is taken away for nothing is a pity, one that stays is a leak.
+
+/// What stands in a secret's place.
+pub(crate) const MARK: &str = "[redacted]";
+
+/// Words that make a key's name a secret's, wherever they stand in it.
+const SECRET: &[&str] = &[
+    "password",
+    "passwd",
+    "passphrase",
+    "passcode",
+    "secret",
+    "token",
+    "apikey",
+    "psk",
+    "credential",
+    "authorization",
+    "cookie",
+    "privatekey",
+    "signingkey",
+    "wepkey",
+    "sshkey",
+];
+/// Words that do so as a whole part of a name (`wifi_key`, `db-pass`), but not alone.
+const PARTS: &[&str] = &["key", "keys", "pass", "pwd", "pw", "auth", "pin", "otp", "wep"];
+/// Names that look so and are none: what our own entries call a setting, and settings of systemd.
+const HARMLESS: &[&str] =
+    &["smolotchi_fact_key", "keyringmode", "pass_environment", "passenvironment", "passcredentials", "passsecurity", "passpacketinfo"];
+/// Beginnings of tokens that say what they are.
+const PREFIXES: &[&str] = &[
+    "ghp_",
+    "gho_",
+    "ghs_",
+    "github_pat_",
+    "glpat-",
+    "xoxb-",
+    "xoxp-",
+    "AKIA",
+    "ASIA",
+    "sk-",
+    "sk_live_",
+    "eyJ",
+    "RWRTY0Iy",
+    "AGE-SECRET-KEY-",
+];
+
+/// The text without its secrets, and how many there were.
+pub(crate) fn redact(text: &str) -> (String, usize) {
+    let mut out = String::with_capacity(text.len());
+    let mut count = 0;
+    let mut in_block = false;
+    for line in text.split_inclusive('\n') {
+        let (body, end) = line.strip_suffix('\n').map_or((line, ""), |body| (body, "\n"));
+        // A private key in PEM: everything from its first line to its last, even if it is cut off.
+        if in_block {
+            in_block = !body.contains("-----END");
+            continue;
+        }
+        if let Some(at) = body.find("-----BEGIN").filter(|at| body[*at..].contains("PRIVATE KEY")) {
+            let rest = &body[at..];
+            in_block = !rest.contains("-----END");
+            out.push_str(&line_of(&body[..at], &mut count));
+            out.push_str(MARK);
+            count += 1;
+        } else {
+            out.push_str(&line_of(body, &mut count));
+        }
+        out.push_str(end);
+    }
+    (out, count)
+}
+
+fn is_word(c: char) -> bool {
+    c.is_alphanumeric() || matches!(c, '_' | '-' | '.')
+}
+
+/// Whether a key of this name holds a secret.
+fn is_secret(name: &str) -> bool {
+    let lower = name.to_lowercase();
+    let last = lower.rsplit('.').next().unwrap_or_default();
+    if HARMLESS.contains(&last) {
+        return false;
+    }
+    let joined: String = lower.chars().filter(|c| c.is_alphanumeric()).collect();
+    let parts: Vec<&str> = lower
+        .split(['_', '-', '.'])
+        .map(|part| part.trim_end_matches(|c: char| c.is_ascii_digit()))
+        .filter(|part| !part.is_empty())
+        .collect();
+    SECRET.iter().any(|word| joined.contains(word))
+        || parts.iter().any(|part| {
+            PARTS.contains(part) && (parts.len() > 1 || *part != "key") && (parts.len() > 1 || !["keys", "auth"].contains(part))
+        })
+}
+
+/// One line without its secrets.
+fn line_of(line: &str, count: &mut usize) -> String {
+    let mut out = String::with_capacity(line.len());
+    let mut rest = line;
+    while let Some(start) = rest.find(is_word) {
+        let (before, from) = rest.split_at(start);
+        out.push_str(before);
+        let end = from.find(|c| !is_word(c)).unwrap_or(from.len());
+        let (word, after) = from.split_at(end);
+        if let Some((scheme, tail)) = address(word, after) {
+            out.push_str(word);
+            out.push_str(scheme);
+            out.push_str(MARK);
+            *count += 1;
+            rest = tail;
+            continue;
+        }
+        if PREFIXES.iter().any(|prefix| word.starts_with(prefix) && word.len() >= prefix.len() + 12) {
+            out.push_str(MARK);
+            *count += 1;
+            rest = after;
+            continue;
+        }
+        // A line of its own: the value may have blanks.
+        let alone = out.trim().is_empty();
+        out.push_str(word);
+        rest = after;
+        let bearer = ["bearer", "basic"].contains(&word.to_lowercase().as_str()) && after.starts_with(' ') && after.len() > 9;
+        let option = word.starts_with("--") || before.ends_with("--") || before.ends_with(" -");
+        if let Some((gap, value, tail)) = is_secret(word).then(|| value_of(after, option, alone)).flatten() {
+            out.push_str(gap);
+            out.push_str(if value.is_empty() { "" } else { MARK });
+            *count += usize::from(!value.is_empty());
+            rest = tail;
+        } else if bearer {
+            let end = after[1..].find(|c: char| c.is_whitespace() || c == '"' || c == '\'').map_or(after.len(), |end| end + 1);
+            out.push(' ');
+            out.push_str(MARK);
+            *count += 1;
+            rest = &after[end..];
+        }
+    }
+    out + rest
+}
+
+/// `://USER@…` after a scheme: what is kept, and what follows the user.
+fn address<'a>(word: &str, after: &'a str) -> Option<(&'a str, &'a str)> {
+    let host = after.strip_prefix("://")?;
+    let end = host.find(|c: char| c.is_whitespace() || matches!(c, '/' | '?' | '#' | '"' | '\'' | '>')).unwrap_or(host.len());
+    // The last one: a password may have one, too.
+    let at = host[..end].rfind('@')?;
+    (!word.is_empty()).then_some((&after[..3], &host[at..]))
+}
+
+/// What follows a key: the gap up to the value, the value, and what comes after it. None: no value follows.
+fn value_of(after: &str, option: bool, alone: bool) -> Option<(&str, &str, &str)> {
+    let closing = after.trim_start_matches(['\\', '"', '\'', ']', ' ', '\t']);
+    let sign = closing.chars().next().filter(|c| matches!(c, '=' | ':'));
+    let (value_at, tight) = match sign {
+        Some(_) => {
+            let value = closing[1..].trim_start_matches(['=', '>', ' ', '\t']);
+            (after.len() - value.len(), closing.starts_with('=') && value.len() + 1 == closing.len())
+        }
+        // `--token VALUE`
+        None if option && after.starts_with(' ') => (after.len() - after.trim_start().len(), true),
+        None => return None,
+    };
+    let (gap, value) = after.split_at(value_at);
+    let slashes = value.len() - value.trim_start_matches('\\').len();
+    let quote = value[slashes..].chars().next().filter(|c| matches!(c, '"' | '\''));
+    let Some(quote) = quote else {
+        // `KEY=value other`: to the next blank; `key: some words`: to the end, for a password may have blanks.
+        let list = value.starts_with(['[', '{']);
+        let end = if tight && !list && !alone { value.find(char::is_whitespace).unwrap_or(value.len()) } else { value.len() };
+        return Some((gap, &value[..end], &value[end..]));
+    };
+    // The quote that closes has as many backslashes before it as the one that opened.
+    let inner = &value[slashes + 1..];
+    let mut end = inner.len();
+    let mut run = 0;
+    for (at, c) in inner.char_indices() {
+        if c == quote && run <= slashes {
+            end = at - run;
+            break;
+        }
+        run = if c == '\\' { run + 1 } else { 0 };
+    }
+    let gap_end = gap.len() + slashes + 1;
+    Some((&after[..gap_end], &inner[..end], &inner[end..]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What must be gone is written as S3CRET.
+    #[test]
+    fn secrets_go_whatever_they_are_written_in() {
+        let cases = [
+            "password = \"S3CRET\"",
+            "Password: S3CRET with S3CRET blanks",
+            "  db_pass='S3CRET'",
+            "API_TOKEN=S3CRET PATH=/bin",
+            "Environment=WIFI_KEY=S3CRET TERM=linux",
+            "psk=S3CRET",
+            "wpa_passphrase=S3CRET S3CRET",
+            "wep_key0=S3CRET",
+            "{\"token\":\"S3CRET\",\"other\":1}",
+            "{\"body\":\"{\\\"token\\\":\\\"S3CRET\\\",\\\"a\\\":1}\"}",
+            "{\"authToken\": \"S3CRET \\\"S3CRET\\\"\"}",
+            "{\"secrets\":[\"S3CRET\",\"S3CRET\"]}",
+            "Authorization: Bearer S3CRET",
+            "curl -H 'Authorization: Basic S3CRET'",
+            "said Bearer S3CRETS3CRET to it",
+            "connecting to https://user:S3CRET@host.example/path",
+            "mqtt://S3CRET@host and http://u:S3C@RET@S3CRET@h/x",
+            "GET /x?token=S3CRET&y=1 HTTP/1.1",
+            "program --token S3CRET --verbose",
+            "program --password=S3CRET",
+            "ghp_S3CRETS3CRETS3CRET",
+            "eyJhbGciS3CRET.eyJzdS3CRET.S3CRET",
+            "signing-key: S3CRET",
+            "ssh_private_key = S3CRET",
+            "Cookie: a=S3CRET; b=S3CRET",
+            "-----BEGIN OPENSSH PRIVATE KEY-----\nS3CRET\nS3CRET\n-----END OPENSSH PRIVATE KEY-----",
+            "log: -----BEGIN PRIVATE KEY-----S3CRET",
+            "untrusted comment: minisign encrypted secret key\nRWRTY0IyS3CRETS3CRET",
+        ];
+        for case in cases {
+            let (clean, count) = redact(case);
+            assert!(!clean.contains("S3CRET") && clean.contains(MARK) && count > 0, "{case}\n{clean}");
+        }
+    }
+
+    #[test]
+    fn what_helps_stays() {
+        let cases = [
+            "sha256 9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
+            "[config.invalid] a setting has a wrong value; key: web.hosts; line: 3",
+            "SMOLOTCHI_FACT_KEY=core.min_free_mib",
+            "KeyringMode=private",
+            "https://host.example/path?x=1#y",
+            "user@host.example logged in",
+            "passed 3 of 4",
+            "the key is known",
+            "web.hosts  [\"a\"]  /etc/x.toml:3",
+            "",
+        ];
+        for case in cases {
+            assert_eq!(redact(case), (case.to_owned(), 0));
+        }
+        assert_eq!(redact("a=1 API_TOKEN=x b=2\nnext").0, "a=1 API_TOKEN=[redacted] b=2\nnext");
+        assert_eq!(redact("{\"token\":\"x\",\"b\":2}").0, "{\"token\":\"[redacted]\",\"b\":2}");
+        assert_eq!(redact("http://u:p@h:80/x").0, "http://[redacted]@h:80/x");
+        assert_eq!(redact("a\n-----BEGIN RSA PRIVATE KEY-----\nx\n-----END RSA PRIVATE KEY-----\nb").0, "a\n[redacted]\nb");
+    }
+}
