@@ -48,6 +48,7 @@ const RULES: &[(&str, &str)] = &[
         r#""$1":N"#,
     ),
     (r"\b\d+ (ms|KiB|MiB|bytes|min|s)\b( \d+ s\b)?", "N $1"),
+    (r"\b\d+ %", "N %"),
     (r"\b\d+ -> \d+ bytes\b", "N -> N bytes"),
     (r"\b(number|turn) \d+\b", "$1 N"),
 ];

@@ -10,8 +10,8 @@ mod maint;
 mod postinst;
 mod prune;
 mod status;
-mod work;
 mod support_bundle;
+mod work;
 
 use crate::cli::{Cli, Verb};
 use crate::paths::Paths;

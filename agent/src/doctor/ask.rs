@@ -1,6 +1,8 @@
 //! Runs a program that only looks, and ends it when it takes too long.
 
+use crate::paths::Paths;
 use std::io::Read;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -8,6 +10,11 @@ use std::time::{Duration, Instant};
 const PATIENCE: Duration = Duration::from_secs(30);
 /// More than this is cut off.
 const MAX_BYTES: u64 = 4 * 1024 * 1024;
+
+/// As [`ask`], but only about the system that runs: below another root these programs would speak of this one.
+pub(super) fn ask_here(paths: &Paths, program: &str, args: &[&str]) -> Result<String, String> {
+    if paths.root() == Path::new("/") { ask(program, args) } else { Err(format!("{program} only knows the system that runs")) }
+}
 
 /// What a program says on standard output, with success or without; an error is in words.
 pub(crate) fn ask(program: &str, args: &[&str]) -> Result<String, String> {

@@ -1,15 +1,16 @@
 //! Part `journal`: what our units complained about in the last day.
 
-use super::{Check, State, ask};
+use super::{Check, State, ask_here};
+use crate::paths::Paths;
 use serde_json::Value;
 use std::collections::BTreeMap;
 
 const PART: &str = "journal";
 
-pub(super) fn look() -> Vec<Check> {
+pub(super) fn look(paths: &Paths) -> Vec<Check> {
     let args = ["--no-pager", "-q", "-u", "smolotchi-*", "-p", "warning", "--since", "-24h", "-n", "1000", "-o", "json"];
     let fields = "--output-fields=MESSAGE,PRIORITY,SMOLOTCHI_CODE";
-    vec![match ask("journalctl", &[&args[..], &[fields]].concat()) {
+    vec![match ask_here(paths, "journalctl", &[&args[..], &[fields]].concat()) {
         Ok(text) => judge(&text, crate::account::is_root()),
         Err(why) => Check::unknown(PART, "recent errors", why),
     }]

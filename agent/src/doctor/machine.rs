@@ -1,6 +1,6 @@
 //! Parts `disk` and `clock`: room, inodes, whether it can be written, and whether the time is right.
 
-use super::{Check, State, ask};
+use super::{Check, State, ask_here};
 use crate::clock;
 use crate::paths::Paths;
 use rustix::fs::StatVfsMountFlags;
@@ -20,12 +20,12 @@ struct Room {
 }
 
 pub(super) fn look(paths: &Paths) -> Vec<Check> {
-    let mut checks: Vec<_> = [paths.state(), paths.root().join("var/lib/smolotchi-install"), paths.root().join("usr")]
-        .iter()
-        .filter(|folder| folder.exists())
-        .map(|folder| disk(folder))
-        .collect();
-    let synchronised = ask("timedatectl", &["show", "--property=NTPSynchronized", "--value"]);
+    let folders = [paths.state(), paths.root().join("var/lib/smolotchi-install"), paths.root().join("usr")];
+    let mut checks: Vec<_> = match paths.root() == Path::new("/") {
+        true => folders.iter().filter(|folder| folder.exists()).map(|folder| disk(folder)).collect(),
+        false => vec![Check::unknown("disk", "room", "below another root it is another machine's")],
+    };
+    let synchronised = ask_here(paths, "timedatectl", &["show", "--property=NTPSynchronized", "--value"]);
     checks.push(time(clock::now_ms(), synchronised.as_deref().map(str::trim)));
     checks
 }

@@ -14,6 +14,7 @@ mod security;
 mod units;
 
 pub(crate) use ask::ask;
+use ask::ask_here;
 pub(crate) use units::names as unit_names;
 
 use crate::paths::Paths;
@@ -73,7 +74,7 @@ pub(crate) fn examine(paths: &Paths, with_security: bool) -> Vec<Check> {
     let mut checks = agent::look(paths);
     checks.extend(units::look(paths));
     checks.extend(processes::look(paths));
-    checks.extend(journal::look());
+    checks.extend(journal::look(paths));
     checks.extend(machine::look(paths));
     checks.extend(packages::look(paths));
     checks.extend(security::look(paths, with_security));

@@ -1,6 +1,6 @@
 //! Part `packages`: dpkg, the installer, and the keys that vouch for the next release.
 
-use super::{Check, State, ask};
+use super::{Check, State, ask_here};
 use crate::installs::{Course, Install};
 use crate::paths::Paths;
 
@@ -8,7 +8,7 @@ const PART: &str = "packages";
 
 pub(super) fn look(paths: &Paths) -> Vec<Check> {
     vec![
-        dpkg(ask("dpkg", &["--audit"])),
+        dpkg(ask_here(paths, "dpkg", &["--audit"])),
         install(Install::read(&paths.install_status()).as_ref()),
         keys(paths, "usr/share/smolotchi-archive-keyring", "pub", "etc/smolotchi-install/trust.d", "release keys"),
         keys(paths, "usr/share/keyrings", "pgp", "etc/apt/keyrings", "apt's key"),
