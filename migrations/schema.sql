@@ -194,6 +194,8 @@ CREATE INDEX runs_by_job ON "runs" (job_id) WHERE job_id IS NOT NULL;
 
 CREATE INDEX runs_by_profile ON "runs" (profile, id);
 
+CREATE INDEX stages_by_job ON "stages" (job_id);
+
 CREATE INDEX stages_pending ON "stages" (id) WHERE state = 'pending';
 
 CREATE TRIGGER events_topic_added AFTER INSERT ON events BEGIN

@@ -765,9 +765,9 @@ mod tests {
         let (a, b) = (new("a/1", "A"), new("b/1", "B"));
         let open = |opened, open, gone| Reported { opened, open, expected: 0, gone };
         assert_eq!(run(&mut store, 1, &report(&[a.clone(), b.clone()], &[])), open(2, 2, 0));
-        assert_eq!(run(&mut store, 2, &report(&[a.clone()], &["B"])), open(0, 1, 0));
+        assert_eq!(run(&mut store, 2, &report(std::slice::from_ref(&a), &["B"])), open(0, 1, 0));
         assert_eq!(states(&store), [("a/1".into(), FindingState::Open, 2), ("b/1".into(), FindingState::Open, 1)]);
-        assert_eq!(run(&mut store, 3, &report(&[a.clone()], &[])), open(0, 1, 1));
+        assert_eq!(run(&mut store, 3, &report(std::slice::from_ref(&a), &[])), open(0, 1, 1));
         assert_eq!(states(&store)[1], ("b/1".into(), FindingState::Gone, 1));
         assert_eq!(run(&mut store, 4, &report(&[a, b], &[])), open(1, 2, 0));
         assert_eq!(states(&store), [("a/1".into(), FindingState::Open, 4), ("b/1".into(), FindingState::Open, 2)]);

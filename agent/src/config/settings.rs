@@ -14,6 +14,8 @@ pub(crate) struct Settings {
     pub(crate) core: CoreSettings,
     /// `[retention]`
     pub(crate) retention: RetentionSettings,
+    /// `[jobs]` and `[artifacts]`
+    pub(crate) work: WorkSettings,
     /// `[web]`
     pub(crate) web: WebSettings,
     /// `[display]`
@@ -47,6 +49,17 @@ pub(crate) struct RetentionSettings {
     pub(crate) max_age_days: Option<u32>,
 }
 
+/// `[jobs]` and `[artifacts]`; `None` is no limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct WorkSettings {
+    /// The age in days, from their end, from which jobs go.
+    pub(crate) job_days: Option<u32>,
+    /// The age in days from which artifacts go.
+    pub(crate) artifact_days: Option<u32>,
+    /// The bytes that artifacts may take.
+    pub(crate) artifact_bytes: Option<u64>,
+}
+
 /// `[web]`
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct WebSettings {
@@ -69,6 +82,11 @@ impl Merged {
             retention: RetentionSettings {
                 max_events: limit(self.integer("retention.max_events")?),
                 max_age_days: limit(self.integer("retention.max_age_days")?).and_then(|days| u32::try_from(days).ok()),
+            },
+            work: WorkSettings {
+                job_days: limit(self.integer("jobs.max_age_days")?).and_then(|days| u32::try_from(days).ok()),
+                artifact_days: limit(self.integer("artifacts.max_age_days")?).and_then(|days| u32::try_from(days).ok()),
+                artifact_bytes: limit(self.integer("artifacts.max_mib")?).map(|mib| mib * 1024 * 1024),
             },
             web: WebSettings {
                 hosts: self.take("web.hosts", Kind::list)?.iter().map(|host| host.to_ascii_lowercase()).collect(),

@@ -241,6 +241,49 @@ impl Core {
     }
 }
 
+/// What a retention policy would remove of the work, oldest first.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct OldWork {
+    pub(super) jobs: Vec<i64>,
+    pub(super) artifacts: Vec<i64>,
+}
+
+/// How many rows one step removes: the state's thread is free for others in between.
+const STEP: usize = 500;
+
+impl Core {
+    /// What `[jobs]` and `[artifacts]` would remove now. A release without them would remove nothing.
+    #[allow(dead_code, reason = "prune asks for it next")]
+    pub(super) async fn old_work(&self) -> Result<OldWork> {
+        let policy = self.settings.read().map(|settings| settings.work).unwrap_or_else(|poisoned| poisoned.into_inner().work);
+        let plan = self.store(move |store| {
+            let now_ms = clock::now_ms();
+            let artifacts = store.plan_artifacts(policy.artifact_days, policy.artifact_bytes, now_ms)?;
+            Ok(OldWork { jobs: store.plan_jobs(policy.job_days, now_ms)?, artifacts })
+        });
+        match plan.await {
+            Err(fault) if fault.code == Code::StoreNotInSchema => Ok(OldWork::default()),
+            other => other,
+        }
+    }
+
+    /// Removes exactly these, but what is needed by now stays. How many jobs, how many artifacts, and the bytes on the disk.
+    #[allow(dead_code, reason = "prune asks for it next")]
+    pub(super) async fn remove_work(&self, old: &OldWork) -> Result<(u64, u64, u64)> {
+        let (mut jobs, mut artifacts, mut bytes) = (0, 0, 0);
+        for ids in old.artifacts.chunks(STEP) {
+            let removal = self.remove_artifacts(ids.to_vec(), None).await?;
+            artifacts += removal.removed.len() as u64;
+            bytes += removal.bytes;
+        }
+        for ids in old.jobs.chunks(STEP) {
+            let ids = ids.to_vec();
+            jobs += self.store(move |store| store.remove_jobs(&ids, clock::now_ms())).await?;
+        }
+        Ok((jobs, artifacts, bytes))
+    }
+}
+
 /// How long it is until a moment of the wall clock, by what it says now.
 fn wall(at_ms: i64) -> Duration {
     Duration::from_millis(at_ms.saturating_sub(clock::now_ms()).max(0).unsigned_abs().saturating_add(1)).min(Duration::from_secs(86_400))

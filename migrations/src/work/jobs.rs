@@ -146,10 +146,11 @@ pub(crate) const LIST_STATE: &str =
     "SELECT id, kind, profile, input, state, priority, created_ms, created_by, due_ms, attempts, max_attempts, changed_ms, result, error
      FROM jobs WHERE state = ?3 AND id < ?1 ORDER BY id DESC LIMIT ?2";
 /// The job to be done next: ?1 now, ?2 kinds as a JSON list. Due, or put off by a clock that has since gone back.
-pub(crate) const NEXT: &str = "SELECT id FROM jobs WHERE state = 'queued' AND (due_ms <= ?1 OR changed_ms > ?1)
+pub(crate) const NEXT: &str = "SELECT id FROM jobs INDEXED BY jobs_queued WHERE state = 'queued' AND (due_ms <= ?1 OR changed_ms > ?1)
      AND kind IN (SELECT value FROM json_each(?2)) ORDER BY priority DESC, id LIMIT 1";
 /// When the next one is due: ?1 kinds as a JSON list.
-pub(crate) const NEXT_DUE: &str = "SELECT min(due_ms) FROM jobs WHERE state = 'queued' AND kind IN (SELECT value FROM json_each(?1))";
+pub(crate) const NEXT_DUE: &str =
+    "SELECT min(due_ms) FROM jobs INDEXED BY jobs_queued WHERE state = 'queued' AND kind IN (SELECT value FROM json_each(?1))";
 
 pub(super) fn job(row: &Row<'_>) -> rusqlite::Result<Job> {
     Ok(Job {

@@ -116,3 +116,176 @@ impl Page {
         self.before.unwrap_or(i64::MAX)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ladder::LADDER;
+    use rusqlite::types::Value;
+    use rusqlite::{Connection, StatementStatus};
+
+    const ROWS: i64 = 2000;
+
+    fn filled() -> Connection {
+        let db = Connection::open_in_memory().unwrap();
+        for migration in LADDER {
+            db.execute_batch(migration.up).unwrap();
+        }
+        db.execute_batch(
+            "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 2000)
+             INSERT INTO artifacts (kind, name, media, sha256, bytes, created_ms, job_id, run_id, state)
+                 SELECT 'k' || i % 9, 'n', 'm', printf('%064d', i % 1500), 1, i, i % 100, i % 50, iif(i % 400 = 0, 'damaged', 'whole') FROM n;
+             WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 2000)
+             INSERT INTO jobs (kind, input, state, priority, created_ms, created_by, due_ms, max_attempts, changed_ms)
+                 SELECT 'run', '{}', iif(i % 100 = 0, 'queued', 'done'), i % 3, i, 'x', i, 1, i FROM n;
+             WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 2000)
+             INSERT INTO stages (run_id, job_id, step, action, risk, reason, requested_ms, expires_ms, state, decided_ms)
+                 SELECT i, i, 1, 'a', 'r', 'x', i, i, iif(i % 500 = 0, 'pending', 'denied'), i FROM n;
+             INSERT INTO leases VALUES ('job/1', 'ai', 1, 1, 'b', 't', 0, 0);",
+        )
+        .unwrap();
+        db
+    }
+
+    /// As the test of the same name for events: each statement names its plan and how many rows it may step over.
+    #[test]
+    fn hot_queries_read_no_more_than_they_return() {
+        if crate::schema_own() < 5 {
+            return;
+        }
+        let db = filled();
+        let number = Value::Integer;
+        let text = |text: &str| Value::Text(text.to_owned());
+        let page = Page { before: Some(1000), limit: 10 };
+        let listed = |filter: ArtifactFilter| artifacts::list(&filter, page).0;
+        let any = ArtifactFilter::default;
+        let page_of = |first: Vec<Value>| [first, vec![number(1000), number(10)]].concat();
+        let check = format!("SELECT id {}", artifacts::TO_CHECK);
+        let table: Vec<(String, Vec<Value>, Vec<&str>, i32)> = vec![
+            (jobs::LIST.into(), page_of(vec![]), vec!["SEARCH jobs USING INTEGER PRIMARY KEY (rowid<?)"], 10),
+            (
+                jobs::LIST_STATE.into(),
+                vec![number(ROWS), number(10), text("queued")],
+                vec!["SEARCH jobs USING INDEX jobs_by_state (state=? AND id<?)"],
+                10,
+            ),
+            (
+                jobs::NEXT.into(),
+                vec![number(ROWS), text("[\"run\"]")],
+                vec![
+                    "SCAN jobs USING INDEX jobs_queued",
+                    "LIST SUBQUERY 1",
+                    "SCAN json_each VIRTUAL TABLE INDEX 1:",
+                    "CREATE BLOOM FILTER",
+                ],
+                3,
+            ),
+            (
+                jobs::NEXT_DUE.into(),
+                vec![text("[\"run\"]")],
+                vec![
+                    "SEARCH jobs USING INDEX jobs_queued",
+                    "LIST SUBQUERY 1",
+                    "SCAN json_each VIRTUAL TABLE INDEX 1:",
+                    "CREATE BLOOM FILTER",
+                ],
+                22,
+            ),
+            (
+                jobs::OF_BASELINE.into(),
+                vec![number(1)],
+                vec![
+                    "SCAN CONSTANT ROW",
+                    "SCALAR SUBQUERY 2",
+                    // One row for each baseline that was ever set, by hand.
+                    "SCAN baselines",
+                    "CORRELATED SCALAR SUBQUERY 1",
+                    "SEARCH newer USING COVERING INDEX baselines_by_profile (profile=?)",
+                    "SEARCH runs USING COVERING INDEX runs_by_job (job_id=? AND rowid=?)",
+                ],
+                0,
+            ),
+            (leases::FIND.into(), vec![text("job/1")], vec!["SEARCH leases USING PRIMARY KEY (name=?)"], 0),
+            (stages::LIST.into(), page_of(vec![]), vec!["SEARCH stages USING INTEGER PRIMARY KEY (rowid<?)"], 10),
+            (stages::LIST_PENDING.into(), page_of(vec![]), vec!["SEARCH stages USING INDEX stages_pending (id<?)"], 10),
+            (stages::OVER.into(), vec![number(ROWS)], vec!["SCAN stages USING INDEX stages_pending"], 4),
+            (stages::NEXT_END.into(), vec![], vec!["SEARCH stages USING INDEX stages_pending"], 4),
+            (stages::PENDING_OF_JOB.into(), vec![number(500)], vec!["SEARCH stages USING INDEX stages_by_job (job_id=?)"], 1),
+            (
+                stages::DECIDED_SINCE.into(),
+                vec![number(500), number(1)],
+                vec!["SCAN CONSTANT ROW", "SCALAR SUBQUERY 1", "SEARCH stages USING INDEX stages_by_job (job_id=?)"],
+                1,
+            ),
+            (listed(any()), page_of(vec![]), vec!["SEARCH artifacts USING INTEGER PRIMARY KEY (rowid<?)"], 10),
+            (
+                listed(ArtifactFilter { kind: Some("k1".into()), ..any() }),
+                page_of(vec![text("k1")]),
+                vec!["SEARCH artifacts USING INDEX artifacts_by_kind (kind=? AND id<?)"],
+                10,
+            ),
+            (
+                listed(ArtifactFilter { job: Some(7), ..any() }),
+                page_of(vec![number(7)]),
+                vec!["SEARCH artifacts USING INDEX artifacts_by_job (job_id=? AND id<?)"],
+                10,
+            ),
+            (
+                listed(ArtifactFilter { run: Some(7), ..any() }),
+                page_of(vec![number(7)]),
+                vec!["SEARCH artifacts USING INDEX artifacts_by_run (run_id=? AND id<?)"],
+                10,
+            ),
+            (
+                listed(ArtifactFilter { sha256: Some("0".into()), ..any() }),
+                page_of(vec![text("0")]),
+                vec!["SEARCH artifacts USING INDEX artifacts_by_sha256 (sha256=? AND rowid<?)"],
+                10,
+            ),
+            (
+                listed(ArtifactFilter { state: Some(ArtifactState::Damaged), ..any() }),
+                page_of(vec![]),
+                vec!["SEARCH artifacts USING INDEX artifacts_damaged (id<?)"],
+                10,
+            ),
+            (
+                artifacts::KNOWN.into(),
+                vec![text("0")],
+                vec!["SCAN CONSTANT ROW", "SCALAR SUBQUERY 1", "SEARCH artifacts USING COVERING INDEX artifacts_by_sha256 (sha256=?)"],
+                0,
+            ),
+            (
+                check,
+                vec![number(1990), number(10)],
+                vec![
+                    "SEARCH this USING INTEGER PRIMARY KEY (rowid>?)",
+                    "CORRELATED SCALAR SUBQUERY 1",
+                    "SEARCH other USING INDEX artifacts_by_sha256 (sha256=? AND rowid<?)",
+                ],
+                20,
+            ),
+            (artifacts::EVIDENCE.into(), vec![], vec!["SEARCH findings USING INDEX findings_by_state (state=?)"], 0),
+        ];
+        let mut wrong = Vec::new();
+        for (sql, parameters, plan, most) in table {
+            let mut explain = db.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
+            let said: Vec<String> = explain
+                .query_map(rusqlite::params_from_iter(parameters.clone()), |row| row.get(3))
+                .unwrap()
+                .collect::<rusqlite::Result<_>>()
+                .unwrap();
+            if said != plan {
+                wrong.push(format!("{sql}\n  {said:?}"));
+            }
+            let mut run = db.prepare(&sql).unwrap();
+            let mut rows = run.query(rusqlite::params_from_iter(parameters)).unwrap();
+            while rows.next().unwrap().is_some() {}
+            drop(rows);
+            let steps = run.get_status(StatementStatus::FullscanStep);
+            if steps > most {
+                wrong.push(format!("{sql}\n  {steps} rows stepped over, {most} allowed"));
+            }
+        }
+        assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    }
+}
