@@ -71,3 +71,52 @@ fn questions_that_are_not_understood_are_refused() {
         assert_eq!((told, &answer["error"]["code"]), (status, &code.into()), "{path}: {answer}");
     }
 }
+
+#[test]
+fn the_verbs_show_what_was_read() {
+    let node = Node::new();
+    machine(&node, 500);
+    let core = node.core();
+    until("the first look", || sensor(&node, "system.memory.available"));
+    let list = node.run(&["readings", "list"]).ok().stdout;
+    let line = |name: &str| list.lines().find(|line| line.starts_with(name)).unwrap_or_else(|| panic!("no {name} in {list}"));
+    assert!(line("system.memory.available ").contains(" 500 MiB "), "{list}");
+    assert!(line("system.temperature ").contains(" 41.2 °C "), "{list}");
+    assert!(line("system.swap.total ").ends_with("there is no swap"), "{list}");
+    // Without sockets handed in, the network is absent, and nothing else.
+    assert!(line("network.gateway ").contains("smolotchi-senses.socket"), "{list}");
+    let shown = node.run(&["readings", "show", "system.temperature"]).ok().stdout;
+    assert!(shown.trim_end().ends_with("41.2 °C") && shown.lines().count() == 1, "{shown}");
+    let shown = node.run(&["--format", "json", "readings", "show", "system.temperature", "--since", "1 h"]).ok().json();
+    assert_eq!((&shown["unit"], &shown["readings"][0]["value"]), (&"C".into(), &41.2.into()));
+    let wrong = node.run(&["--format", "json", "readings", "show", "system.nothing"]);
+    assert_eq!((wrong.code, &wrong.fault()["code"]), (30, &"core.not-found".into()));
+    let wrong = node.run(&["--format", "json", "readings", "show", "system.load", "--since", "yesterday"]);
+    assert_eq!((wrong.code, &wrong.fault()["code"]), (2, &"cli.usage".into()));
+    core.stop();
+}
+
+#[test]
+fn a_provider_that_is_switched_off_does_not_look() {
+    let node = Node::new();
+    machine(&node, 500);
+    node.put("etc/smolotchi/config.d/50-senses.toml", "[senses]\nproviders = [\"time\"]\n");
+    let core = node.core();
+    until("the first look", || sensor(&node, "time.jumps"));
+    assert_eq!(sensor(&node, "system.load"), None);
+    core.stop();
+    node.put("etc/smolotchi/config.d/50-senses.toml", "[senses]\nproviders = [\"taste\"]\n");
+    let refused = node.run(&["--format", "json", "config", "check"]);
+    assert_eq!((refused.code, &refused.fault()["details"]["key"]), (20, &"senses.providers".into()));
+}
+
+#[test]
+fn what_is_seen_now_is_there_or_has_a_reason() {
+    let node = Node::new();
+    let _core = node.core();
+    for (name, reason) in [("neighbours", "smolotchi-senses.socket"), ("sockets", "smolotchi-senses.socket"), ("units", "D-Bus")] {
+        let (status, answer) = node.call("GET", &format!("/v1/observations/{name}"), "");
+        assert_eq!((status, &answer["available"], &answer["items"]), (200, &false.into(), &Value::Array(Vec::new())), "{answer}");
+        assert!(answer["reason"].as_str().unwrap().contains(reason), "{answer}");
+    }
+}

@@ -2,9 +2,11 @@
 
 pub(crate) mod care;
 mod display;
+mod readings;
 mod work;
 
 pub(crate) use display::Display;
+pub(crate) use readings::ReadingsVerb;
 pub(crate) use work::{ArtifactsVerb, JobsVerb, LocksVerb, StagesVerb};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -115,6 +117,9 @@ Exit codes: 0 healthy, 10 unhealthy (health.unhealthy), 30 core can't be asked (
     /// Look at leases: who holds what, and is it stale?
     #[command(subcommand)]
     Locks(LocksVerb),
+    /// Show what the machine's sensors read.
+    #[command(subcommand, after_help = readings::HELP)]
+    Readings(ReadingsVerb),
     /// Look at, check and migrate the database.
     #[command(subcommand)]
     Db(DbVerb),

@@ -9,6 +9,7 @@ pub(crate) mod health;
 mod maint;
 mod postinst;
 mod prune;
+mod readings;
 mod status;
 mod support_bundle;
 mod work;
@@ -32,6 +33,7 @@ pub(crate) fn run(cli: Cli) -> Result<Exit> {
         Verb::Stages(verb) => work::stages(&paths, format, verb),
         Verb::Artifacts(verb) => work::artifacts(&paths, format, verb),
         Verb::Locks(verb) => work::locks(&paths, format, verb),
+        Verb::Readings(verb) => readings::run(&paths, format, verb),
         Verb::Db(verb) => db::run(&paths, format, verb),
         Verb::Config(verb) => config::run(&paths, format, verb),
         Verb::Prune(options) => prune::run(&paths, format, options.dry_run),

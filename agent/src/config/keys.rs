@@ -2,6 +2,7 @@
 
 use super::fragment::Given;
 use crate::display::Model;
+use crate::senses::PROVIDER_NAMES;
 use std::time::Duration;
 
 /// What a value must be.
@@ -123,6 +124,10 @@ const PANEL: Kind = Kind::Text {
     valid: |name| Model::named(name).is_some(),
     expected: "the name of a panel: \"waveshare-2.13-v4\", \"waveshare-2.9-v2\" or \"waveshare-1.54-v2\"",
 };
+const PROVIDERS: Kind = Kind::List {
+    each: |name| PROVIDER_NAMES.contains(&name),
+    expected: "a list of providers, of \"system\", \"network\", \"units\" and \"time\"",
+};
 const ROTATION: Kind = Kind::Choice(&[0, 90, 180, 270]);
 
 const SECRET: Kind =
@@ -136,6 +141,9 @@ pub(crate) const KEYS: &[Key] = &[
     Key { name: "jobs.max_age_days", kind: Kind::Integer { min: 0, max: 36_500, or_zero: false }, live: true },
     Key { name: "artifacts.max_age_days", kind: Kind::Integer { min: 0, max: 36_500, or_zero: false }, live: true },
     Key { name: "artifacts.max_mib", kind: Kind::Integer { min: 0, max: 1_048_576, or_zero: false }, live: true },
+    Key { name: "senses.providers", kind: PROVIDERS, live: true },
+    Key { name: "senses.min_interval", kind: Kind::Span { min: 5, max: 3600 }, live: true },
+    Key { name: "senses.max_interval", kind: Kind::Span { min: 60, max: 86_400 }, live: true },
     Key { name: "web.hosts", kind: HOSTS, live: false },
     Key { name: "web.refresh_seconds", kind: Kind::Integer { min: 5, max: 3600, or_zero: true }, live: false },
     Key { name: "web.tls_certificate", kind: SECRET, live: false },

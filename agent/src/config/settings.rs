@@ -4,6 +4,7 @@ use super::fragment::Given;
 use super::keys::{Kind, key};
 use super::merge::Merged;
 use crate::display::{Model, Rotation};
+use crate::senses::Limits;
 use smolotchi_operator::{Code, Fault, Result};
 use std::time::Duration;
 
@@ -16,6 +17,8 @@ pub(crate) struct Settings {
     pub(crate) retention: RetentionSettings,
     /// `[jobs]` and `[artifacts]`
     pub(crate) work: WorkSettings,
+    /// `[senses]`
+    pub(crate) senses: SensesSettings,
     /// `[web]`
     pub(crate) web: WebSettings,
     /// `[display]`
@@ -60,6 +63,15 @@ pub(crate) struct WorkSettings {
     pub(crate) artifact_bytes: Option<u64>,
 }
 
+/// `[senses]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct SensesSettings {
+    /// The providers that look.
+    pub(crate) providers: Vec<String>,
+    /// How often.
+    pub(crate) limits: Limits,
+}
+
 /// `[web]`
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct WebSettings {
@@ -87,6 +99,10 @@ impl Merged {
                 job_days: limit(self.integer("jobs.max_age_days")?).and_then(|days| u32::try_from(days).ok()),
                 artifact_days: limit(self.integer("artifacts.max_age_days")?).and_then(|days| u32::try_from(days).ok()),
                 artifact_bytes: limit(self.integer("artifacts.max_mib")?).map(|mib| mib * 1024 * 1024),
+            },
+            senses: SensesSettings {
+                providers: self.take("senses.providers", Kind::list)?,
+                limits: Limits { min: self.take("senses.min_interval", Kind::span)?, max: self.take("senses.max_interval", Kind::span)? },
             },
             web: WebSettings {
                 hosts: self.take("web.hosts", Kind::list)?.iter().map(|host| host.to_ascii_lowercase()).collect(),

@@ -5,6 +5,7 @@
 
 use super::Core;
 use crate::clock;
+use crate::config::SensesSettings;
 use crate::paths::Paths;
 use crate::senses::{Limits, Memory, Moment, ReadingProvider, Schedule, World, providers};
 use crate::wire::readings::Observation;
@@ -101,15 +102,20 @@ async fn look(core: &Arc<Core>) {
 
 fn read(core: &Core, now: Moment) -> Vec<NewEvent> {
     let mut events = Vec::new();
-    let limits = core.senses_limits();
+    let Ok(SensesSettings { providers, limits }) = core.settings.read().map(|settings| settings.senses.clone()) else { return events };
     let mut senses = core.senses.senses.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     for sense in senses.iter_mut().filter(|sense| sense.schedule.is_nearly_due(now.boottime_ms)) {
         // Before the look: one that breaks is not tried again at once.
         let least = sense.provider.least();
         let limits = Limits { min: limits.min.max(least), max: limits.max.max(least) };
         sense.schedule.looked(now.boottime_ms, false, limits);
+        let name = sense.provider.name();
+        if !providers.iter().any(|provider| provider == name) {
+            core.senses.memory().off(name, now);
+            continue;
+        }
         let samples = sense.provider.read(now);
-        let changed = core.senses.memory().take(sense.provider.name(), samples, now);
+        let changed = core.senses.memory().take(name, samples, now);
         if changed {
             sense.schedule.looked(now.boottime_ms, true, limits);
         }
@@ -161,11 +167,6 @@ where
 }
 
 impl Core {
-    /// How often the senses look.
-    fn senses_limits(&self) -> Limits {
-        Limits { min: Duration::from_secs(20), max: Duration::from_secs(600) }
-    }
-
     /// The stored readings of a sensor, with those that still wait: the newest `limit`, oldest first.
     pub(super) async fn readings(&self, sensor: String, since_ms: i64, limit: u32) -> Result<Option<smolotchi_store::Series>> {
         let waiting = self.senses.memory().waiting(&sensor);

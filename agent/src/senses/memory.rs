@@ -80,6 +80,16 @@ impl Memory {
                 changed |= self.take_one(provider, name, sample, now);
             }
         }
+        changed | self.gone(provider, &seen, "it is not there any more", now)
+    }
+
+    /// A provider was switched off.
+    pub(crate) fn off(&mut self, provider: &'static str, now: Moment) {
+        self.gone(provider, &[], "switched off in the configuration", now);
+    }
+
+    fn gone(&mut self, provider: &'static str, seen: &[Arc<str>], why: &str, now: Moment) -> bool {
+        let mut changed = false;
         let gone: Vec<_> = self
             .sensors
             .iter()
@@ -87,7 +97,7 @@ impl Memory {
             .map(|(name, _)| name.clone())
             .collect();
         for name in gone {
-            let sample = Sample { sensor: Cow::Borrowed(""), unit: "", step: 0.0, outcome: Err("it is not there any more".to_owned()) };
+            let sample = Sample { sensor: Cow::Borrowed(""), unit: "", step: 0.0, outcome: Err(why.to_owned()) };
             changed |= self.take_one(provider, name, sample, now);
         }
         changed

@@ -113,6 +113,9 @@ impl World {
     }
 }
 
+/// The names of [`providers`].
+pub(crate) const PROVIDER_NAMES: [&str; 4] = ["system", "network", "units", "time"];
+
 /// Every provider there is.
 pub(crate) fn providers(paths: &Paths, world: &World) -> Vec<Box<dyn ReadingProvider>> {
     vec![
@@ -171,6 +174,14 @@ mod tests {
         assert_eq!(rate.per_second(500, 23_000), 500.0);
         // The same moment again is no division by zero.
         assert!(rate.per_second(600, 23_000).is_finite());
+    }
+
+    #[test]
+    fn every_provider_can_be_configured() {
+        let dir = tempfile::tempdir().unwrap();
+        let paths = Paths::new(Some(dir.path()));
+        let names: Vec<_> = providers(&paths, &World::new(&paths, Vec::new())).iter().map(|provider| provider.name()).collect();
+        assert_eq!(names, PROVIDER_NAMES);
     }
 
     #[test]
