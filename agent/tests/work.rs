@@ -418,3 +418,105 @@ fn a_waiting_worker_does_not_hold_up_a_stop() {
     child.kill().unwrap();
     child.wait().unwrap();
 }
+
+/// Seconds of CPU that a process has used.
+fn cpu_ms(pid: u32) -> u64 {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let fields: Vec<&str> = stat.rsplit_once(") ").unwrap().1.split(' ').collect();
+    (fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()) * 10
+}
+
+/// PUTS says how many; the full suite takes 10,000.
+#[test]
+fn what_many_put_at_once_is_all_there() {
+    let puts: usize = std::env::var("PUTS").map_or(800, |text| text.parse().unwrap());
+    let node = Node::new();
+    let core = node.core();
+    let before = cpu_ms(core.pid());
+    std::thread::scope(|scope| {
+        for thread in 0..8 {
+            let node = &node;
+            scope.spawn(move || {
+                for number in (thread..puts).step_by(8) {
+                    // Every tenth content is one that others put at the same moment.
+                    let content = if number % 10 == 0 { format!("shared {}", number / 100) } else { format!("own {number}") };
+                    let (status, body) = node.call_raw("POST", &format!("/v1/artifacts?kind=note&name=n{number}"), content.as_bytes());
+                    assert_eq!(status, 200, "{}", String::from_utf8_lossy(&body));
+                }
+            });
+        }
+    });
+    eprintln!("{puts} puts: {} ms of core's CPU", cpu_ms(core.pid()) - before);
+    let mut names = std::collections::BTreeSet::new();
+    let mut before = i64::MAX;
+    loop {
+        let page = node.call("GET", &format!("/v1/artifacts?limit=1000&before={before}"), "").1;
+        let page = page["artifacts"].as_array().unwrap();
+        let Some(last) = page.last() else { break };
+        before = last["id"].as_i64().unwrap();
+        names.extend(page.iter().map(|one| one["name"].as_str().unwrap().to_owned()));
+    }
+    assert_eq!(names, (0..puts).map(|number| format!("n{number}")).collect());
+    let verified = node.run(&["--format", "json", "artifacts", "verify"]).ok().json();
+    assert_eq!((&verified["damaged"], &verified["strays"]), (&json!([]), &json!([])));
+    let contents = puts - puts.div_ceil(10) + puts.div_ceil(100);
+    assert_eq!(verified["checked"], contents, "the same content lies there once");
+}
+
+/// A small file system; gone with the value.
+struct Small(std::path::PathBuf);
+
+impl Small {
+    fn at(path: std::path::PathBuf, size: &str) -> Self {
+        let options = format!("size={size},mode=750,uid={0},gid={0}", node::SERVICE);
+        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", &options, "tmpfs"]).arg(&path).status().unwrap();
+        assert!(mounted.success());
+        Small(path)
+    }
+}
+
+impl Drop for Small {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("--lazy").arg(&self.0).status();
+    }
+}
+
+#[test]
+fn a_full_disk_refuses_and_leaves_nothing_half() {
+    need_root();
+    let node = Node::new();
+    let _small = Small::at(node.path("var/lib/smolotchi"), "3m");
+    let _core = node.core();
+    let (mut child, owner) = worker();
+    post(&node, "/v1/jobs", &json!({"kind": "run"}));
+    let kept = put(&node, b"kept");
+    let ballast = node.path("var/lib/smolotchi/ballast");
+    let mut file = std::fs::File::create(&ballast).unwrap();
+    while file.write_all(&[0; 4096]).is_ok() {}
+    let (status, answer) = node.call("POST", "/v1/artifacts?kind=note&name=a", &"x".repeat(100_000));
+    assert_eq!((status, &answer["error"]["code"]), (507, &json!("io.disk-full")), "{answer}");
+    assert_eq!(std::fs::read_dir(node.path("var/lib/smolotchi/artifacts/.incoming")).unwrap().count(), 0);
+    // The log has room for some commits before it has to grow.
+    let mut added = 1;
+    let refused = loop {
+        let (status, answer) = post(&node, "/v1/jobs", &json!({"kind": "run", "input": "x".repeat(50_000)}));
+        if status != 200 {
+            break (status, answer["error"]["code"].clone());
+        }
+        added += 1;
+    };
+    assert_eq!(refused, (507, json!("io.disk-full")));
+    let leased = node.call("POST", "/v1/jobs/lease", &json!({"owner": owner, "kinds": ["run"], "lease_s": 60}).to_string());
+    drop(file);
+    std::fs::remove_file(&ballast).unwrap();
+    let jobs = node.call("GET", "/v1/jobs?limit=1000", "").1;
+    assert_eq!(jobs["jobs"].as_array().unwrap().len(), added, "what was answered for is there, and nothing else");
+    let held = node.call("GET", "/v1/locks", "").1["locks"].as_array().unwrap().len();
+    assert_eq!(held, usize::from(leased.0 == 200), "no job is half-leased: {leased:?}");
+    assert_eq!(post(&node, "/v1/jobs", &json!({"kind": "run"})).0, 200, "it goes on");
+    put(&node, "x".repeat(100_000).as_bytes());
+    assert_eq!(node.content(kept["id"].as_i64().unwrap()), (200, b"kept".to_vec()));
+    assert_eq!(node.run(&["artifacts", "verify"]).code, 0);
+    child.kill().unwrap();
+    child.wait().unwrap();
+}

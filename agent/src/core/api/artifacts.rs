@@ -30,6 +30,8 @@ use tokio::task::{JoinHandle, spawn_blocking};
 
 /// How long one call reads content before it answers.
 const VERIFY_TIME: Duration = Duration::from_secs(5);
+/// How much is read between two looks at the clock, more or less.
+const VERIFY_BYTES: u64 = 8 * 1024 * 1024;
 /// The most artifacts that are removed by one call.
 const MAX_REMOVED: usize = 1000;
 
@@ -193,7 +195,16 @@ async fn verify(State(core): State<Arc<Core>>, body: Result<Bytes, BytesRejectio
     }
     let begun = Instant::now();
     loop {
-        let page = core.store(move |store| store.artifacts_to_check(after, 50)).await?;
+        let mut page = core.store(move |store| store.artifacts_to_check(after, 50)).await?;
+        // Many small ones at once, large ones one by one: between them the clock is looked at.
+        let mut bytes = 0;
+        let fits = |one: &&Artifact| {
+            let before = bytes;
+            bytes += one.bytes;
+            before < VERIFY_BYTES
+        };
+        let most = page.iter().take_while(fits).count();
+        page.truncate(most);
         let Some(last) = page.last() else { break };
         after = last.id;
         core.verify(&page, &mut verified).await?;
@@ -248,13 +259,19 @@ impl Core {
 
     /// Reads and compares these.
     async fn verify(&self, artifacts: &[Artifact], verified: &mut wire::Verified) -> Result<(), Fault> {
+        let (folder, looks) = (self.work.content.clone(), artifacts.to_vec());
+        // One trip to another thread for all of them.
+        let damaged = beside(move || {
+            looks
+                .iter()
+                .map(|one| Ok(matches!(folder.look(&one.sha256, one.bytes)?, Looked::Damaged(_))))
+                .collect::<Result<Vec<_>, Fault>>()
+        });
         let mut whole = Vec::new();
-        for artifact in artifacts {
-            let (folder, sha256, bytes) = (self.work.content.clone(), artifact.sha256.clone(), artifact.bytes);
-            let looked = beside(move || folder.look(&sha256, bytes)).await?;
+        for (artifact, damaged) in artifacts.iter().zip(damaged.await?) {
             verified.checked += 1;
             verified.bytes += artifact.bytes;
-            if matches!(looked, Looked::Damaged(_)) && self.set_aside(artifact).await?.is_some() {
+            if damaged && self.set_aside(artifact).await?.is_some() {
                 let filter = ArtifactFilter { sha256: Some(artifact.sha256.clone()), ..ArtifactFilter::default() };
                 let same = self.store(move |store| store.artifacts(&filter, Page { before: None, limit: 1000 })).await?;
                 verified.damaged.extend(same.into_iter().map(shown));
