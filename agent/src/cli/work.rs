@@ -47,6 +47,7 @@ Examples:
         limit: Limit,
     },
     /// Show one job with all that is known of it.
+    #[command(after_help = "Example:\n  smolotchi jobs show 12")]
     Show {
         /// Its number.
         id: i64,
@@ -106,6 +107,7 @@ Examples:
         limit: Limit,
     },
     /// Show one stage request with all that is known of it.
+    #[command(after_help = "Example:\n  smolotchi stages show 3")]
     Show {
         /// Its number.
         id: i64,
@@ -163,6 +165,7 @@ Examples:
         limit: Limit,
     },
     /// Show one artifact with all that is known of it.
+    #[command(after_help = "Example:\n  smolotchi artifacts show 12")]
     Show {
         /// Its number.
         id: i64,
@@ -227,6 +230,7 @@ Examples:
 #[derive(Debug, Subcommand)]
 pub(crate) enum LocksVerb {
     /// Show what is held, by which process, and whether that can still be there.
+    #[command(after_help = "Example:\n  smolotchi locks list")]
     List,
     /// Give up leases whose holder can't be there any more; all others stay.
     #[command(after_help = "\

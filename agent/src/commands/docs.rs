@@ -31,7 +31,10 @@ pub(crate) fn run(dir: &Path) -> Result<Exit> {
 /// Every verb with its help, as one page.
 fn reference(root: &Command) -> String {
     fn entry(command: &Command, name: &str, text: &mut String) {
-        let help = command.clone().name(fixed(name)).bin_name(name).term_width(100).render_long_help().to_string();
+        // What every verb has is told once.
+        let shared = |arg: &clap::Arg| arg.is_global_set() || ["help", "version"].contains(&arg.get_id().as_str());
+        let brief = command.clone().mut_args(|arg| if name.contains(' ') && shared(&arg) { arg.hide(true) } else { arg });
+        let help = brief.name(fixed(name)).bin_name(name).term_width(100).render_long_help().to_string();
         let help: String = help.trim_end().lines().map(|line| format!("{}\n", line.trim_end())).collect();
         text.push_str(&format!("\n## {name}\n```text\n{help}```\n"));
         for sub in command.get_subcommands() {
@@ -133,7 +136,7 @@ mod tests {
     }
 
     /// Verbs that take something away for good.
-    const DESTROYING: &[&str] = &["prune"];
+    const DESTROYING: &[&str] = &["prune", "artifacts remove", "locks clean"];
 
     #[test]
     fn what_destroys_can_be_tried_first() {
