@@ -366,7 +366,6 @@ const NOT_SHOWN: &[(&str, &str)] = &[
     // No verb leads there yet; the tests of core's API hold them.
     ("artifact.too-large", "no verb raises it yet"),
     ("baseline.no-run", "no verb raises it yet"),
-    ("core.not-found", "no verb raises it yet"),
     ("core.request", "no verb raises it yet"),
     ("finding.unknown", "no verb raises it yet"),
     ("job.lost", "only a worker sees it: agent/tests/work.rs"),
