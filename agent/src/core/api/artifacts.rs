@@ -7,6 +7,7 @@ use crate::core::Core;
 use crate::core::refuse::{Refusal, parse, query};
 use crate::core::work::Work;
 use crate::serve::Caller;
+use crate::store_fault::store_fault;
 use crate::wire::{self, MAX_ARTIFACT};
 use axum::body::{Body, Bytes};
 use axum::extract::State;
@@ -19,7 +20,7 @@ use http_body_util::BodyExt;
 use hyper::body::Frame;
 use serde::Deserialize;
 use smolotchi_operator::{Code, Fault};
-use smolotchi_store::{Artifact, ArtifactFilter, ArtifactState, NewArtifact, Page, Removal};
+use smolotchi_store::{Artifact, ArtifactFilter, ArtifactState, NewArtifact, Page, Removal, Store};
 use std::fs::File;
 use std::io::Read;
 use std::pin::Pin;
@@ -119,11 +120,21 @@ async fn put(State(core): State<Arc<Core>>, uri: Uri, body: Body) -> Answer<wire
     super::text("media", &media, 100)?;
     let folder = core.work.content.clone();
     let (incoming, rest) = take(&folder, body).await?;
+    let small = incoming.is_none();
     // Until the row is there, nothing may remove the content.
     let _putting = core.work.gate.read().await;
-    let Content { sha256, bytes } = beside(move || folder.keep(written(&folder, incoming, &rest)?)).await?;
-    let new = NewArtifact { kind, name, media, sha256, bytes, job_id: job, run_id: run };
-    let artifact = core.store(move |store| store.put_artifact(&new, clock::now_ms())).await?;
+    let known = move |store: &mut Store, Content { sha256, bytes }| {
+        let new = NewArtifact { kind, name, media, sha256, bytes, job_id: job, run_id: run };
+        store.put_artifact(&new, clock::now_ms()).map_err(store_fault)
+    };
+    let keep = move || folder.keep(written(&folder, incoming, &rest)?);
+    let artifact = if small {
+        // It takes the disk no longer than the commit itself: both in one trip to that thread.
+        core.owner.call(move |store| keep().and_then(|content| known(store, content))).await??
+    } else {
+        let content = beside(keep).await?;
+        core.owner.call(move |store| known(store, content)).await??
+    };
     Ok(Json(shown(artifact)))
 }
 
