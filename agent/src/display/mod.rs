@@ -140,6 +140,67 @@ async fn turn<W: Wires>(paths: &Paths, settings: DisplaySettings, mut panel: Pan
 mod tests {
     use super::*;
     use std::path::PathBuf;
+    use std::sync::{Arc, Mutex};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    /// Counts what is drawn; busy at each second look, as a panel that is done at once.
+    #[derive(Debug, Default, Clone)]
+    struct Recorder {
+        pictures: Arc<Mutex<Vec<Vec<u8>>>>,
+        looked: bool,
+    }
+
+    impl Wires for Recorder {
+        fn reset(&mut self) -> Result<()> {
+            self.looked = true;
+            Ok(())
+        }
+
+        fn send(&mut self, command: u8, data: &[u8]) -> Result<()> {
+            if command == 0x24 {
+                self.pictures.lock().unwrap().push(data.to_vec());
+            }
+            self.looked = true;
+            Ok(())
+        }
+
+        fn is_busy(&mut self) -> Result<bool> {
+            self.looked = !self.looked;
+            Ok(!self.looked)
+        }
+
+        fn pause(&mut self, _: Duration) {}
+    }
+
+    #[test]
+    fn the_service_draws_once_while_nothing_changes_and_says_so_when_it_stops() {
+        let dir = tempfile::tempdir().unwrap();
+        let paths = Paths::new(Some(dir.path()));
+        std::fs::create_dir_all(paths.socket().parent().unwrap()).unwrap();
+        let recorder = Recorder::default();
+        let settings = DisplaySettings { panel: Model::Waveshare213V4, rotation: Rotation::R0, interval: Duration::from_millis(5) };
+        let done = block_on(async {
+            // Something that isn't core, and hangs up on everybody after a word.
+            let listener = tokio::net::UnixListener::bind(paths.socket()).unwrap();
+            let looks = tokio::spawn(async move {
+                for look in 0.. {
+                    if look == 6 {
+                        rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::TERM).unwrap();
+                    }
+                    let (mut stream, _) = listener.accept().await.unwrap();
+                    let _ = stream.write_all(b"HTTP/1.1 500 X\r\ncontent-length: 2\r\n\r\n{}").await;
+                    let _ = stream.read(&mut [0; 1024]).await;
+                }
+            });
+            let done = turn(&paths, settings, Panel::new(recorder.clone(), settings.panel)).await;
+            looks.abort();
+            done
+        });
+        assert_eq!(done.unwrap(), Exit::Success);
+        let pictures = recorder.pictures.lock().unwrap();
+        assert_eq!(pictures.len(), 2, "one at the first look, one at the stop");
+        assert_ne!(pictures[0], pictures[1]);
+    }
 
     /// The pictures of the documentation are what is drawn. UPDATE=1 writes them anew: then look at each.
     #[test]
