@@ -52,10 +52,13 @@ fn restarts(node: &Node, unit: &str) -> u64 {
     property(node, unit, "NRestarts").parse().unwrap()
 }
 
+/// Not for any order: the installer's own, a display without a panel, and a socket that lives and dies with core.
+const APART: [&str; 3] = ["smolotchi-install", "smolotchi-display", "smolotchi-senses"];
+
 /// The agent's services and sockets, whatever this version has.
 fn units(node: &Node) -> Vec<String> {
     let text = node.sh_ok("cd /usr/lib/systemd/system && ls -d smolotchi-*.service smolotchi-*.socket").unwrap();
-    text.lines().filter(|unit| !unit.starts_with("smolotchi-install")).map(str::to_owned).collect()
+    text.lines().filter(|unit| !APART.iter().any(|apart| unit.starts_with(apart))).map(str::to_owned).collect()
 }
 
 /// Runs once and ends: active for nobody to see.
@@ -307,4 +310,144 @@ fn the_journal_explains_itself_on_debian_12() {
 #[test]
 fn the_journal_explains_itself_on_debian_13() {
     explained(Release::Trixie);
+}
+
+/// The lines of `smolotchi doctor` by name, and its exit code.
+fn doctor(node: &Node) -> (i32, BTreeMap<String, serde_json::Value>) {
+    let output = node.run(&["smolotchi", "--format", "json", "doctor"]).unwrap();
+    let report: serde_json::Value = serde_json::from_str(output.stdout.trim()).unwrap_or_else(|_| panic!("{output:?}"));
+    let checks = report["checks"].as_array().unwrap().clone();
+    let name = |check: &serde_json::Value| format!("{} {}", check["part"].as_str().unwrap(), check["name"].as_str().unwrap());
+    (output.status, checks.into_iter().map(|check| (name(&check), check)).collect())
+}
+
+const SICKEN: &str = r"
+systemctl mask --now smolotchi-prune.timer
+systemctl stop smolotchi-web.socket
+mkdir -p /etc/systemd/system/smolotchi-core.service.d
+printf '[Service]\nCapabilityBoundingSet=CAP_NET_RAW\nNoNewPrivileges=no\n' >/etc/systemd/system/smolotchi-core.service.d/90-lab.conf
+printf '[web]\nrefresh_seconds = 1\n' >/etc/smolotchi/config.d/90-lab.toml
+rm /usr/share/smolotchi-archive-keyring/*.pub
+systemctl daemon-reload";
+
+/// Core runs with less around it than its unit says afterwards.
+const LOOSEN: &str = "
+rm /etc/smolotchi/config.d/90-lab.toml
+systemctl restart smolotchi-core.service
+rm /etc/systemd/system/smolotchi-core.service.d/90-lab.conf
+systemctl daemon-reload";
+
+/// Secrets in every place where they are met.
+const PLANT: &str = r#"
+mkdir -p /run/systemd/system/smolotchi-core.service.d
+printf '[Service]\nEnvironment=API_TOKEN=S3CRET-env WIFI_PSK=S3CRET-psk\n' >/run/systemd/system/smolotchi-core.service.d/91-lab.conf
+systemctl daemon-reload
+systemctl restart smolotchi-core.service
+printf '# wpa_passphrase=S3CRET wifi\n' >/etc/smolotchi/config.d/91-lab.toml
+smolotchi events append lab.said 'from https://user:S3CRET-url@host.example/x'
+systemd-run -q --wait --unit=smolotchi-lab-secret sh -c 'echo "password: S3CRET journal"; echo "Authorization: Bearer S3CRET-bearer"'
+umask 000
+smolotchi support-bundle --output /root/bundle.tar.gz
+mkdir /root/b
+tar -xzf /root/bundle.tar.gz -C /root/b"#;
+
+fn examined(release: Release) {
+    let lab = machine(release);
+    let node = lab.node(1);
+    let (exit, well) = doctor(node);
+    let failed: Vec<_> = well.values().filter(|check| check["state"] == "failed").collect();
+    assert!(exit == 0 && failed.is_empty(), "{failed:#?}");
+    for name in [
+        "agent loop",
+        "agent database file",
+        "agent configuration",
+        "units smolotchi-core.service",
+        "units smolotchi-web.socket",
+        "processes smolotchi-core.service",
+        "packages dpkg",
+        "packages release keys",
+        "packages apt's key",
+        "security smolotchi-core.service",
+        "security smolotchi-web.service",
+    ] {
+        assert_eq!(well[name]["state"], "ok", "{name}: {}", well[name]);
+    }
+
+    // Each thing that goes wrong has its line, and a hint.
+    node.sh_ok(SICKEN).unwrap();
+    let (exit, sick) = doctor(node);
+    assert_eq!(exit, 10);
+    let wrong = [
+        ("units smolotchi-prune.timer", "warning"),
+        ("units smolotchi-web.socket", "failed"),
+        ("agent configuration", "failed"),
+        ("packages release keys", "warning"),
+    ];
+    for (name, state) in wrong {
+        assert_eq!(sick[name]["state"], state, "{name}: {}", sick[name]);
+        assert!(sick[name]["hint"].is_string(), "{name}: {}", sick[name]);
+    }
+    node.sh_ok(LOOSEN).unwrap();
+    let loose = doctor(node).1["processes smolotchi-core.service"].clone();
+    assert_eq!(loose["state"], "failed", "{loose}");
+
+    node.sh_ok(PLANT).unwrap();
+    assert_eq!(node.sh_ok("stat -c %a:%u /root/bundle.tar.gz").unwrap().trim(), "600:0");
+    let leaked = node.sh("grep -r S3CRET /root/b").unwrap();
+    assert_eq!(leaked.status, 1, "a secret is in it: {leaked:?}");
+    for (file, words) in [
+        ("journal.txt", "password: \\[redacted\\]"),
+        ("units.txt", "\\[redacted\\]"),
+        ("config.txt", "wpa_passphrase=\\[redacted\\]"),
+        ("events.json", "https://\\[redacted\\]@host.example"),
+        ("units.txt", "ActiveState=active"),
+        ("journal.txt", "is ready, schema"),
+        ("packages.txt", "smolotchi 0.2.0"),
+        ("upgrades.txt", "\"state\":\"idle\""),
+        ("memory.txt", "VmRSS"),
+        ("doctor.txt", "exposure"),
+        ("index.json", "journal.txt"),
+    ] {
+        node.run_ok(&["grep", "-q", words, &format!("/root/b/smolotchi-support/{file}")])
+            .unwrap_or_else(|fault| panic!("{words}: {fault}"));
+    }
+}
+
+#[test]
+fn the_doctor_and_the_support_bundle_on_debian_12() {
+    examined(Release::Bookworm);
+}
+
+#[test]
+fn the_doctor_and_the_support_bundle_on_debian_13() {
+    examined(Release::Trixie);
+}
+
+/// Every line of the guide's boxes, in order, on a fresh machine.
+fn guided(release: Release) {
+    let guide = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/guides/operator.md");
+    let guide = std::fs::read_to_string(guide).unwrap();
+    let boxes = guide.split("```sh\n").skip(1).map(|rest| rest.split("```").next().unwrap());
+    let lines: Vec<&str> = boxes.flat_map(str::lines).filter(|line| !line.is_empty()).collect();
+    assert!(lines.len() > 20, "{lines:?}");
+    let lab = machine(release);
+    let node = lab.node(1);
+    for line in lines {
+        let output = node.sh(line).unwrap();
+        assert!(output.ok(), "{line}: {output:?}");
+        assert!(!output.stderr.contains("error"), "{line}: {output:?}");
+    }
+    node.wait_healthy().unwrap();
+    let shown = node.run_ok(&["smolotchi", "health"]).unwrap();
+    assert!(shown.contains("at least 32 wanted"), "the setting of the guide holds: {shown}");
+}
+
+#[test]
+fn the_operators_guide_works_as_written_on_debian_12() {
+    guided(Release::Bookworm);
+}
+
+#[test]
+fn the_operators_guide_works_as_written_on_debian_13() {
+    guided(Release::Trixie);
 }

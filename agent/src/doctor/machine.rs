@@ -4,7 +4,8 @@ use super::{Check, State, ask_here};
 use crate::clock;
 use crate::paths::Paths;
 use rustix::fs::StatVfsMountFlags;
-use std::path::Path;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 
 /// Below this a clock was never set: no release is older.
 const FIRST_RELEASE_MS: i64 = 1_735_689_600_000;
@@ -22,7 +23,11 @@ struct Room {
 pub(super) fn look(paths: &Paths) -> Vec<Check> {
     let folders = [paths.state(), paths.root().join("var/lib/smolotchi-install"), paths.root().join("usr")];
     let mut checks: Vec<_> = match paths.root() == Path::new("/") {
-        true => folders.iter().filter(|folder| folder.exists()).map(|folder| disk(folder)).collect(),
+        true => {
+            let mut seen = std::collections::BTreeSet::new();
+            let device = |folder: &PathBuf| std::fs::metadata(folder).map(|meta| meta.dev()).ok();
+            folders.iter().filter(|folder| device(folder).is_some_and(|device| seen.insert(device))).map(|folder| disk(folder)).collect()
+        }
         false => vec![Check::unknown("disk", "room", "below another root it is another machine's")],
     };
     let synchronised = ask_here(paths, "timedatectl", &["show", "--property=NTPSynchronized", "--value"]);
@@ -53,9 +58,10 @@ fn judge(folder: &Path, room: Room) -> Check {
         return check(State::Failed, format!("can't be written; {detail}")).hint("see why: dmesg | tail; findmnt -no OPTIONS -T /var/lib");
     }
     let room = "make room: apt-get clean, journalctl --vacuum-size=20M, smolotchi prune; df -h, df -i";
-    match (mib, space.min(inodes)) {
-        (0..16, _) | (_, 0..2) => check(State::Failed, detail).hint(room),
-        (_, 2..10) => check(State::Warning, detail).hint(room),
+    // A tenth of a large disk is room enough.
+    match (mib, space, inodes) {
+        (0..16, ..) | (_, _, 0..2) => check(State::Failed, detail).hint(room),
+        (..1024, ..10, _) | (_, _, ..10) => check(State::Warning, detail).hint(room),
         _ => check(State::Ok, detail),
     }
 }
@@ -86,6 +92,8 @@ mod tests {
             (room, State::Ok),
             (Room { free: 15 << 20, ..room }, State::Failed),
             (Room { free: 300 << 20, ..room }, State::Warning),
+            (Room { free: 300 << 20, total: 1 << 30, ..room }, State::Ok),
+            (Room { free: 18 << 30, total: 256 << 30, ..room }, State::Ok),
             (Room { free_inodes: 5, ..room }, State::Warning),
             (Room { free_inodes: 0, ..room }, State::Failed),
             (Room { free_inodes: 0, inodes: 0, ..room }, State::Ok),
