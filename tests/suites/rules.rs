@@ -247,6 +247,39 @@ fn the_journals_catalogue_is_the_error_catalogue() {
     assert_eq!(std::fs::read_to_string(&path).unwrap(), text, "the catalogue is out of date: see its first lines");
 }
 
+/// No service of the agent may take what the others need, nor be started for ever.
+#[test]
+fn every_service_of_the_agent_has_its_bounds() {
+    let folder = root().join("systemd/system");
+    let mut seen = 0;
+    for entry in std::fs::read_dir(&folder).unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        if !name.starts_with("smolotchi-") || name.starts_with("smolotchi-install") || !name.ends_with(".service") {
+            continue;
+        }
+        seen += 1;
+        let text = std::fs::read_to_string(folder.join(&name)).unwrap();
+        let has = |line: &str| text.lines().any(|found| found.starts_with(line));
+        for line in ["User=smolotchi", "MemoryHigh=", "MemoryMax=", "LimitDATA=", "TasksMax=", "OOMScoreAdjust=", "CPUWeight=", "IOWeight="]
+        {
+            assert!(has(line), "{name} has no {line}");
+        }
+        if has("Restart=") {
+            for line in [
+                "StartLimitIntervalSec=5min",
+                "StartLimitBurst=4",
+                "RestartSteps=",
+                "RestartMaxDelaySec=",
+                "RestartPreventExitStatus=2 20 30 50",
+                "ExecStopPost=+/bin/sh",
+            ] {
+                assert!(has(line), "{name} is started again, but has no {line}");
+            }
+        }
+    }
+    assert!(seen >= 4, "{seen}");
+}
+
 /// Whoever meets exit 40 or 50 finds a page, and each page is of a code that there is.
 #[test]
 fn every_code_that_calls_an_operator_has_a_runbook() {
