@@ -657,7 +657,7 @@ fn pictures() {
         let core = if full {
             // A day of readings, as core itself writes them.
             core.stop();
-            let script = "INSERT INTO readings SELECT id, (CAST(strftime('%s') AS INTEGER) - n * 900) * 1000, 40.0 + abs((n * 37 + id * 11) % 23) + n / 9.0
+            let script = "INSERT INTO readings (sensor_id, at_ms, value) SELECT id, (CAST(strftime('%s') AS INTEGER) - n * 900) * 1000, 40.0 + abs((n * 37 + id * 11) % 23) + n / 9.0
                 FROM sensors, (WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c WHERE n < 90) SELECT n FROM c) WHERE absent IS NULL AND unit != ''";
             assert!(Command::new("sqlite3").arg(node.database()).arg(script).status().unwrap().success());
             for name in ["smolotchi.db", "smolotchi.db-wal", "smolotchi.db-shm"] {

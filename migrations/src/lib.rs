@@ -12,6 +12,7 @@ mod export;
 mod figures;
 mod findings;
 mod ladder;
+mod lines;
 pub mod migrate;
 #[cfg(test)]
 mod proofs;

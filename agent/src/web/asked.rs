@@ -38,9 +38,10 @@ impl Asked {
         self.filter(REFRESH) == Some("off")
     }
 
-    /// This page with one filter changed, or taken away. Other pages of a list start at its beginning again.
+    /// This page with one filter changed, or taken away. But for the switch, the list then starts where the filter says.
     pub(super) fn with(&self, name: &str, value: Option<&str>) -> String {
-        let others = self.filters.iter().filter(|(of, _)| of != name && (name == "before" || name == REFRESH || of != "before"));
+        let stays = |of: &str| of != name && (name == REFRESH || !["before", "after"].contains(&of));
+        let others = self.filters.iter().filter(|(of, _)| stays(of));
         let pairs = others.map(|(name, value)| (name.as_str(), value.as_str())).chain(value.map(|value| (name, value)));
         address(&self.path, pairs)
     }
@@ -78,6 +79,7 @@ mod tests {
         assert!(it.is_still());
         assert_eq!(it.with("before", Some("3")), "/timeline?topic=a.b&search=x%26y%3D%22+z&refresh=off&before=3");
         assert_eq!(it.with("topic", None), "/timeline?search=x%26y%3D%22+z&refresh=off");
+        assert_eq!(it.with("after", Some("3")), "/timeline?topic=a.b&search=x%26y%3D%22+z&refresh=off&after=3");
         assert_eq!(it.with("refresh", None), "/timeline?topic=a.b&search=x%26y%3D%22+z&before=7");
         assert_eq!(it.to("/jobs"), "/jobs?refresh=off");
         assert_eq!(it.call("/v1/events", &["search", "since"], &[("limit", "3")]), "/v1/events?search=x%26y%3D%22+z&limit=3");

@@ -107,3 +107,23 @@ pub(crate) struct Unit {
     /// How often systemd restarted it by itself, of Smolotchi's services.
     pub(crate) restarts: Option<u32>,
 }
+
+/// The last day of all sensors that read numbers. `GET /v1/lines`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Lines {
+    /// Where the day begins, milliseconds since 1970.
+    pub(crate) from_ms: i64,
+    /// Where it ends.
+    pub(crate) to_ms: i64,
+    /// By sensor.
+    pub(crate) lines: Vec<Line>,
+}
+
+/// The last day of one sensor, thinned out so that no peak is lost.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Line {
+    /// The sensor.
+    pub(crate) sensor: String,
+    /// Milliseconds since 1970 and value, oldest first; a value holds until the next one.
+    pub(crate) points: Vec<(i64, f64)>,
+}

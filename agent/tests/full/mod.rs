@@ -60,13 +60,19 @@ pub fn fill(node: &Node, mean: &str) -> Worker {
         let leased = post(node, "/v1/jobs/lease", json!({"owner": worker.owner, "kinds": ["run"], "lease_s": 600}));
         (leased["job"]["id"].as_i64().unwrap(), leased["token"].as_str().unwrap().to_owned())
     };
-    let add = || post(node, "/v1/jobs", json!({"kind": "run", "profile": "sockets", "input": {"note": mean}, "by": mean}));
+    let add = || {
+        post(
+            node,
+            "/v1/jobs",
+            json!({"kind": "run", "profile": "sockets", "input": {"reason": format!("nightly{mean}")}, "by": format!("ann{mean}")}),
+        )
+    };
     let events: Vec<Value> = [
-        ("boot.done", "info", json!({"seconds": 21.4, "note": mean})),
+        ("boot.done", "info", json!({"seconds": 21.4, "kernel": format!("6.12{mean}")})),
         ("clock.set", "notice", json!({"by_s": 41, "source": "ntp"})),
-        ("disk.low", "warning", json!({"path": "/var", "free_mib": 61, "note": mean})),
+        ("disk.low", "warning", json!({"path": "/var", "free_mib": 61, "disk": format!("mmcblk0p2{mean}")})),
         ("unit.failed", "error", json!({"unit": "mosquitto.service", "result": "exit-code"})),
-        ("door.opened", "info", json!(mean)),
+        ("door.opened", "info", json!(format!("front door{mean}"))),
     ]
     .into_iter()
     .map(|(topic, severity, body)| json!({"topic": topic, "severity": severity, "body": body}))
@@ -84,12 +90,12 @@ pub fn fill(node: &Node, mean: &str) -> Worker {
         let plan = put(
             node,
             &format!("kind=plan&name=plan.json&media=application/json&job={job}&run={run}"),
-            &json!({"steps": [{"action": "listening-sockets", "why": mean}]}).to_string(),
+            &json!({"steps": [{"action": "listening-sockets", "why": format!("the profile asks for it{mean}")}]}).to_string(),
         );
         let inputs = put(
             node,
             &format!("kind=inputs&name=inputs.json&media=application/json&job={job}&run={run}"),
-            &json!({"sockets": keys, "note": mean, "run": number}).to_string(),
+            &json!({"sockets": keys, "seen_by": format!("core{mean}"), "run": number}).to_string(),
         );
         post(node, &format!("/v1/runs/{run}"), json!({"token": token, "plan_artifact": plan, "inputs_artifact": inputs}));
         let findings: Vec<Value> = keys
@@ -100,7 +106,7 @@ pub fn fill(node: &Node, mean: &str) -> Worker {
                     "expected": number == 2 && *key == "0.0.0.0:22",
                     "action": "listening-sockets", "step": 1,
                     "policy": {"rule": "passive", "verdict": "allowed", "reason": format!("looking changes nothing{mean}"), "risk": "none"},
-                    "detail": {"address": key, "program": mean, "user": {"name": "mosquitto", "uid": 110}, "since_boot": true}})
+                    "detail": {"address": key, "program": format!("mosquitto{mean}"), "user": {"name": "mosquitto", "uid": 110}, "since_boot": true}})
             })
             .collect();
         post(
@@ -111,10 +117,10 @@ pub fn fill(node: &Node, mean: &str) -> Worker {
         post(
             node,
             &format!("/v1/jobs/{job}/finish"),
-            json!({"token": token, "outcome": "done", "result": {"open": keys.len(), "note": mean}}),
+            json!({"token": token, "outcome": "done", "result": {"open": keys.len(), "profile": format!("sockets{mean}")}}),
         );
         if number == 1 {
-            post(node, "/v1/baselines", json!({"profile": "sockets", "note": mean}));
+            post(node, "/v1/baselines", json!({"profile": "sockets", "note": format!("as installed{mean}")}));
         }
     }
     // A job that failed, one that waits for a decision, one that is held, one that is queued.
@@ -139,7 +145,11 @@ pub fn fill(node: &Node, mean: &str) -> Worker {
         );
         post(node, &format!("/v1/jobs/{job}/finish"), json!({"token": token, "outcome": "waiting"}));
         if decided {
-            post(node, &format!("/v1/stages/{}/deny", stage["id"]), json!({"why": format!("not in this network{mean}"), "by": mean}));
+            post(
+                node,
+                &format!("/v1/stages/{}/deny", stage["id"]),
+                json!({"why": format!("not in this network{mean}"), "by": format!("ann{mean}")}),
+            );
             let (job, token) = lease();
             post(node, &format!("/v1/jobs/{job}/finish"), json!({"token": token, "outcome": "done", "result": {"steps": 0}}));
         }

@@ -6,6 +6,7 @@ mod artifacts;
 mod events;
 mod findings;
 mod jobs;
+mod lines;
 mod locks;
 mod now;
 mod readings;
@@ -38,6 +39,7 @@ pub(super) fn router(core: Arc<Core>) -> Router {
         .route("/v1/prove", post(prove))
         .merge(events::routes())
         .merge(findings::routes())
+        .merge(lines::routes())
         .merge(now::routes())
         .merge(readings::routes())
         .merge(reload::routes())

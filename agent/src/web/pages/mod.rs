@@ -150,7 +150,7 @@ impl<'a> Frame<'a> {
                             }
                         }
                     }
-                    main id="main" tabindex="-1" { (main) }
+                    main id="main" tabindex="-1" class=[(section == "/").then_some("now")] { (main) }
                     footer {
                         p {
                             "As of " (time(&self.at)) ". "
@@ -198,7 +198,7 @@ fn table(caption: &str, heads: &[&str], rows: impl Iterator<Item = Vec<Markup>>)
                     tr role="row" {
                         @for (index, cell) in row.iter().enumerate() {
                             @if index == 0 { th role="rowheader" scope="row" { (cell) } }
-                            @else { td role="cell" data-label=(heads.get(index).copied().unwrap_or_default()) { (cell) } }
+                            @else { td role="cell" data-label=(heads.get(index).copied().unwrap_or_default()) { div { (cell) } } }
                         }
                     }
                 }

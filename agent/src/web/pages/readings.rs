@@ -7,17 +7,13 @@ use super::spark::spark;
 use super::words::{reading, time};
 use super::{Looked, Page, table};
 use crate::clock;
-use crate::wire::readings::{Readings as Series, Sensor, Sensors, Value};
+use crate::wire::readings::{Lines, Readings as Series, Sensor, Sensors, Value};
 use axum::http::StatusCode;
 use maud::{Markup, html};
 use serde::Serialize;
 use std::collections::BTreeMap;
 
 const DAY_MS: i64 = 24 * 60 * 60 * 1000;
-/// The most lines on one page; sensors beyond it are shown without.
-const MAX_LINES: usize = 48;
-/// Values of one sensor that a line is made from.
-const LINE: &str = "240";
 /// Values of one sensor on its own page.
 const VALUES: &str = "500";
 /// Values that its table shows.
@@ -28,9 +24,10 @@ const MAX_VALUES: usize = 100;
 pub(in super::super) struct Readings {
     #[serde(flatten)]
     sensors: Part<Sensors>,
-    /// By sensor, those with numbers only.
-    lines: BTreeMap<String, Series>,
-    /// One sensor alone.
+    /// All sensors' day.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    day: Option<Part<Lines>>,
+    /// One sensor's values.
     #[serde(skip_serializing_if = "Option::is_none")]
     one: Option<Part<Series>>,
     #[serde(skip)]
@@ -43,25 +40,19 @@ impl Page for Readings {
 
     async fn look(site: &Site, asked: &Asked) -> Looked<Self> {
         let now_ms = clock::now_ms();
-        let since = clock::rfc3339(now_ms - DAY_MS);
-        let call = |name: &str, limit| address("/v1/readings", [("sensor", name), ("since", since.as_str()), ("limit", limit)].into_iter());
         let mut sensors: Part<Sensors> = part(&site.core, "/v1/sensors").await?;
-        let mut lines = BTreeMap::new();
+        let (mut day, mut one) = (None, None);
         if let Some(name) = asked.filter("sensor") {
             if let Part::Here(sensors) = &mut sensors {
                 sensors.sensors.retain(|sensor| sensor.name == name);
             }
-            let one = Some(part(&site.core, &call(name, VALUES)).await?);
-            return Ok(Readings { sensors, lines, one, now_ms });
+            let since = clock::rfc3339(now_ms - DAY_MS);
+            let call = address("/v1/readings", [("sensor", name), ("since", since.as_str()), ("limit", VALUES)].into_iter());
+            one = Some(part(&site.core, &call).await?);
+        } else {
+            day = Some(part(&site.core, "/v1/lines").await?);
         }
-        let numbers =
-            sensors.here().into_iter().flat_map(|sensors| &sensors.sensors).filter(|sensor| matches!(sensor.value, Some(Value::Number(_))));
-        for sensor in numbers.take(MAX_LINES) {
-            if let Part::Here(series) = part(&site.core, &call(&sensor.name, LINE)).await? {
-                lines.insert(sensor.name.clone(), series);
-            }
-        }
-        Ok(Readings { sensors, lines, one: None, now_ms })
+        Ok(Readings { sensors, day, one, now_ms })
     }
 
     fn title(&self) -> String {
@@ -80,7 +71,7 @@ impl Page for Readings {
                 p.soft { "Each line is the last 24 hours. Only changes are kept." }
                 @match &self.sensors {
                     Part::Here(sensors) if sensors.sensors.is_empty() => section { h2.hidden { "Sensors" } p { "No sensor was read yet. Core looks by itself, a first time some seconds after it was started." } },
-                    Part::Here(sensors) => @for group in sensors.sensors.chunk_by(|a, b| a.provider == b.provider) { (self.group(asked, group)) },
+                    Part::Here(sensors) => (self.all(asked, &sensors.sensors)),
                     absent => section { h2.hidden { "Sensors" } (absent.show(|_| html! {})) },
                 }
             },
@@ -89,21 +80,42 @@ impl Page for Readings {
 }
 
 impl Readings {
-    fn group(&self, asked: &Asked, sensors: &[Sensor]) -> Markup {
+    /// The sensors by the first word of their names; those without a reading in a list of their own, by reason.
+    fn all(&self, asked: &Asked, sensors: &[Sensor]) -> Markup {
+        let group = |sensor: &Sensor| sensor.name.split('.').next().unwrap_or_default().to_owned();
+        let (absent, here): (Vec<&Sensor>, Vec<&Sensor>) = sensors.iter().partition(|sensor| sensor.absent.is_some());
+        let mut reasons: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+        for sensor in absent {
+            reasons.entry(sensor.absent.as_deref().unwrap_or_default()).or_default().push(&sensor.name);
+        }
         html! {
-            section {
-                h2 { (sensors.first().map(|sensor| sensor.provider.as_str()).unwrap_or_default()) }
-                ul.sensors {
-                    @for sensor in sensors {
-                        li {
-                            p.name { a href=(asked.with("sensor", Some(&sensor.name))) { (sensor.name) } }
-                            p.value { (value(sensor)) }
-                            @if let Some(series) = self.lines.get(&sensor.name) { (self.line(series)) }
+            @for sensors in here.chunk_by(|a, b| group(a) == group(b)) {
+                section {
+                    h2 { (sensors.first().map(|sensor| group(sensor)).unwrap_or_default()) }
+                    ul.sensors {
+                        @for sensor in sensors {
+                            li {
+                                p.name { a href=(asked.with("sensor", Some(&sensor.name))) { (sensor.name) } }
+                                p.value { (value(sensor)) }
+                                (self.line_of(sensor))
+                            }
                         }
                     }
                 }
             }
+            @if !reasons.is_empty() {
+                section {
+                    h2 { "Absent" }
+                    dl.facts { @for (reason, names) in reasons { div { dt { (reason) } dd { (names.join(", ")) } } } }
+                }
+            }
         }
+    }
+
+    fn line_of(&self, sensor: &Sensor) -> Markup {
+        let Some(Part::Here(day)) = &self.day else { return html! {} };
+        let line = day.lines.iter().find(|line| line.sensor == sensor.name);
+        html! { @if let Some(line) = line { (spark(&sensor.name, &sensor.unit, &line.points, day.from_ms, day.to_ms)) } }
     }
 
     fn line(&self, series: &Series) -> Markup {

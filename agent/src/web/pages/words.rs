@@ -45,12 +45,22 @@ pub(super) fn facts(value: &Value) -> Markup {
         Value::Object(pairs) if !pairs.is_empty() => html! {
             dl.facts {
                 @for (name, value) in pairs {
-                    div { dt { (name) } dd { @match value { Value::Object(_) | Value::Array(_) => (json(value)), other => (words(other)) } } }
+                    div { dt { (name) } dd { @if is_flat(value) { (line(value)) } @else { (json(value)) } } }
                 }
             }
         },
         Value::Object(_) | Value::Null => html! { p.soft { "No facts were recorded." } },
         other => json(other),
+    }
+}
+
+/// Whether it reads well on one line.
+fn is_flat(value: &Value) -> bool {
+    let plain = |value: &Value| !value.is_object() && !value.is_array();
+    match value {
+        Value::Object(pairs) => pairs.len() <= 4 && pairs.values().all(plain),
+        Value::Array(items) => items.is_empty(),
+        _ => true,
     }
 }
 
