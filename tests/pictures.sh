@@ -7,6 +7,6 @@ all=${1:-target/pictures}
 mkdir -p "$all" docs/pictures/web
 SMOLOTCHI_PICTURES=$(realpath "$all") cargo test -q -p smolotchi --test web -- --ignored --exact pictures
 for name in now-full-desktop-light now-full-phone-dark findings-full-desktop-dark findings-3-full-phone-light readings-full-desktop-dark \
-    now-empty-phone-light jobs-full-phone-dark timeline-full-desktop-light; do
+    jobs-full-phone-dark; do
     optipng -quiet -o5 -strip all -out "docs/pictures/web/$name.png" -clobber "$all/$name.png"
 done

@@ -394,7 +394,7 @@ fn a_full_node_is_told_page_by_page() {
     let picture = has("/artifacts/6", &["It is not shown here", "smolotchi artifacts export 6"]);
     assert!(!picture.contains("not shown\n"), "{picture}");
     has("/artifacts?kind=note", &["note.txt"]);
-    has("/readings", &["system.temperature", "48.0 °C", "<svg", "absent: "]);
+    has("/readings", &["system.temperature", "48.0 °C", "<svg", "<h2>Absent</h2>"]);
     has("/readings?sensor=system.temperature", &["48.0 °C", "Changes, newest first", "<svg"]);
     has("/upgrades", &["0.0.9", "smolotchi-install rollback", "core crashed"]);
     // One after the other through more rows than a page shows.

@@ -8,6 +8,9 @@ use std::collections::BTreeMap;
 const RANGE: &str = "SELECT sensor_id, at_ms, value FROM readings WHERE at_ms >= ?1 AND at_ms < ?2 ORDER BY at_ms, sensor_id";
 const NAMES: &str = "SELECT id, name FROM sensors";
 
+/// Milliseconds since 1970, and the value.
+type Points = Vec<(i64, f64)>;
+
 /// The lowest, the highest and the last value of one column.
 #[derive(Debug, Clone, Copy)]
 struct Column {
@@ -22,11 +25,11 @@ struct Column {
 impl Store {
     /// By sensor, points (milliseconds since 1970, value) from `since_ms` up to but not at `until_ms`, oldest first: for each
     /// of `columns` spans at most three. Texts have none. Holds as much as it returns, however many readings there are.
-    pub fn lines(&self, since_ms: i64, until_ms: i64, columns: u32) -> Result<BTreeMap<String, Vec<(i64, f64)>>> {
+    pub fn lines(&self, since_ms: i64, until_ms: i64, columns: u32) -> Result<BTreeMap<String, Points>> {
         self.needs(6, "readings")?;
         let width = (until_ms.saturating_sub(since_ms) / i64::from(columns.max(1))).max(1);
-        let read = || -> rusqlite::Result<BTreeMap<String, Vec<(i64, f64)>>> {
-            let mut sensors: BTreeMap<i64, (Option<Column>, Vec<(i64, f64)>)> = BTreeMap::new();
+        let read = || -> rusqlite::Result<BTreeMap<String, Points>> {
+            let mut sensors: BTreeMap<i64, (Option<Column>, Points)> = BTreeMap::new();
             let mut query = self.db.prepare_cached(RANGE)?;
             let mut rows = query.query((since_ms, until_ms))?;
             while let Some(row) = rows.next()? {
@@ -51,7 +54,7 @@ impl Store {
     }
 }
 
-fn take(open: &mut Option<Column>, points: &mut Vec<(i64, f64)>, at_ms: i64, value: f64, since_ms: i64, width: i64) {
+fn take(open: &mut Option<Column>, points: &mut Points, at_ms: i64, value: f64, since_ms: i64, width: i64) {
     let number = (at_ms - since_ms) / width;
     match open {
         Some(column) if column.number == number => {
@@ -65,7 +68,7 @@ fn take(open: &mut Option<Column>, points: &mut Vec<(i64, f64)>, at_ms: i64, val
     }
 }
 
-fn close(column: &Column, points: &mut Vec<(i64, f64)>) {
+fn close(column: &Column, points: &mut Points) {
     for point in [(column.first_ms, column.low), (column.first_ms, column.high), (column.last_ms, column.last)] {
         if points.last() != Some(&point) {
             points.push(point);

@@ -5,7 +5,7 @@
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use hyper::body::Bytes;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 use tokio::sync::OnceCell;
 
@@ -44,7 +44,8 @@ impl Snapshots {
         let cell = self.cell(key);
         let made = cell.get_or_init(async || {
             let answer = look.await;
-            let (kept, cell) = (self.clone(), cell.clone());
+            // Weak: an answer that made room for another must not stay until its second is over.
+            let (kept, cell) = (self.clone(), Arc::downgrade(&cell));
             if answer.status == StatusCode::OK && answer.body.len() <= LARGEST {
                 tokio::spawn(async move {
                     tokio::time::sleep(KEPT).await;
@@ -71,9 +72,9 @@ impl Snapshots {
         cell
     }
 
-    fn forget(&self, cell: &Cell) {
+    fn forget(&self, cell: &Weak<OnceCell<Answer>>) {
         if let Ok(mut cells) = self.0.lock() {
-            cells.retain(|(_, other)| !Arc::ptr_eq(other, cell));
+            cells.retain(|(_, other)| Arc::as_ptr(other) != cell.as_ptr());
         }
     }
 }
@@ -119,6 +120,15 @@ mod tests {
             snapshots.get(&number.to_string(), look(StatusCode::OK, 5)).await;
         }
         assert_eq!(snapshots.0.lock().unwrap().len(), MOST);
+        // What made room is gone at once, not when its time is over.
+        let body = Bytes::from(vec![b'x'; 5]);
+        let kept = body.clone();
+        snapshots.get("room", async move { Answer { status: StatusCode::OK, media: "", body } }).await;
+        assert!(!kept.is_unique());
+        for number in 0..MOST {
+            snapshots.get(&format!("x{number}"), look(StatusCode::OK, 5)).await;
+        }
+        assert!(kept.is_unique());
     }
 
     #[tokio::test]
