@@ -231,6 +231,8 @@ fn the_socket_that_systemd_hands_in_is_used() {
 #[test]
 fn a_reload_takes_all_or_nothing_and_says_what_needs_a_restart() {
     let node = Node::new();
+    // What the package ships is not what is tested here.
+    node.put("etc/smolotchi/config.d/10-base.toml", "[core]\nmin_free_mib = 16\n[web]\nrefresh_seconds = 0\n");
     let core = node.core();
     let file = "etc/smolotchi/config.d/50-local.toml";
     let min_free = |node: &Node| {
