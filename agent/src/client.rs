@@ -108,6 +108,17 @@ impl Client {
         self.within(LONG_ANSWER_TIME, self.exchange(Method::GET, path, Full::new(Bytes::new()), read)).await
     }
 
+    /// `POST path` with any content as its body.
+    pub(crate) async fn put<T: DeserializeOwned>(&self, path: &str, content: Vec<u8>) -> Result<T> {
+        let (status, bytes) = self.call(Method::POST, path, content.into(), LONG_ANSWER_TIME).await?;
+        if status.is_success() { document(path, &bytes) } else { Err(refusal(path, status, &bytes)) }
+    }
+
+    /// `GET path`: the content as it is.
+    pub(crate) async fn content(&self, path: &str) -> Result<Bytes> {
+        self.ask_bytes(path).await?.map_err(|(_, fault)| fault)
+    }
+
     async fn call(&self, method: Method, path: &str, body: Bytes, within: Duration) -> Result<(StatusCode, Bytes)> {
         self.asked(method, path, Full::new(body), within).await
     }

@@ -49,6 +49,11 @@ impl Paths {
         [self.at("usr/lib/smolotchi/config.d"), self.at("run/smolotchi/config.d"), self.at("etc/smolotchi/config.d")]
     }
 
+    /// Folders of profiles: shipped ones, then the operator's.
+    pub(crate) fn profile_folders(&self) -> [PathBuf; 2] {
+        [self.at("usr/lib/smolotchi/profiles"), self.at("etc/smolotchi/profiles")]
+    }
+
     /// What the installer tells everybody about the last change and the kept releases.
     pub(crate) fn install_status(&self) -> PathBuf {
         self.at("var/lib/smolotchi-install/status.json")

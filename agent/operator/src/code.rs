@@ -78,6 +78,10 @@ catalogue! {
     RunUnknown, "run.unknown", Validation, "see: smolotchi ai runs";
     RunNotHeld, "run.not-held", Validation, "only the worker that holds a run's job may write it";
     RunInvalidFinding, "run.invalid-finding", Validation, "the details say what was expected";
+    RunFailed, "run.failed", Runtime, "the details say why; see: journalctl -u smolotchi-ai";
+    RunRecord, "run.record", Validation, "its plan or inputs are of another release or damaged; see: smolotchi artifacts verify";
+    RunNotDone, "run.not-done", Validation, "wait for its end: smolotchi ai runs";
+    ReplayDiffers, "ai.replay-differs", Operator, "the records are not what this release's actions made: another release, or changed by other hands";
     BaselineNoRun, "baseline.no-run", Validation, "let it look first: smolotchi ai run PROFILE --wait";
     JobUnknown, "job.unknown", Validation, "see: smolotchi jobs list";
     JobNotHeld, "job.not-held", Validation, "the lease ended, or the job was cancelled: stop working on it and lease again";

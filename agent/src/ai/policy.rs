@@ -1,6 +1,45 @@
 //! Policy: what a run may do without asking, and within which bounds. Pure.
 
+use super::actions::{self, Risk};
+use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
+
+/// `[policy]` of the configuration, valid.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Policy {
+    /// The actions that may be done at all.
+    pub(crate) actions: Vec<String>,
+    /// The highest risk that needs nobody's word.
+    pub(crate) max_risk: Risk,
+    /// The interfaces that may be looked at; empty: all.
+    pub(crate) interfaces: Vec<String>,
+    /// The networks that may be looked at; empty: all.
+    pub(crate) networks: Vec<String>,
+    /// The most runs that may begin within an hour; 0: no limit.
+    pub(crate) runs_per_hour: u64,
+    /// How long a step waits for somebody's word.
+    pub(crate) decision_hours: u64,
+}
+
+/// The name of an action of this release.
+pub(crate) fn is_action(text: &str) -> bool {
+    actions::find(text).is_some()
+}
+
+/// The name of a risk class that may be allowed without asking. What sends something always needs somebody's word.
+pub(crate) fn is_risk(text: &str) -> bool {
+    risk(text).is_some_and(|risk| risk < Risk::Active)
+}
+
+/// The risk class of this name.
+pub(crate) fn risk(text: &str) -> Option<Risk> {
+    Risk::ALL.into_iter().find(|risk| risk.as_str() == text)
+}
+
+/// A network as a setting may name it.
+pub(crate) fn is_network(text: &str) -> bool {
+    Network::parse(text).is_some()
+}
 
 /// A network: an address and how many of its leading bits hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

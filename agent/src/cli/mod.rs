@@ -1,10 +1,12 @@
 //! The command line: what can be asked, and how `--help` teaches it. No behaviour lives here.
 
+mod ai;
 pub(crate) mod care;
 mod display;
 mod readings;
 mod work;
 
+pub(crate) use ai::{Ai, AiVerb, BaselineVerb, FindingState, FindingsVerb, ProfilesVerb};
 pub(crate) use display::Display;
 pub(crate) use readings::ReadingsVerb;
 pub(crate) use work::{ArtifactsVerb, JobsVerb, LocksVerb, StagesVerb};
@@ -120,6 +122,23 @@ Exit codes: 0 healthy, 10 unhealthy (health.unhealthy), 30 core can't be asked (
     /// Show what the machine's sensors read.
     #[command(subcommand, after_help = readings::HELP)]
     Readings(ReadingsVerb),
+    /// Run profiles and look at runs; without a verb, take jobs from core (service).
+    Ai(Ai),
+    /// Show and add what the ai worker looks at.
+    #[command(subcommand)]
+    Profiles(ProfilesVerb),
+    /// Show what was found.
+    #[command(subcommand)]
+    Findings(FindingsVerb),
+    /// Say why a finding is what it is: profile, policy, action, evidence, baseline.
+    #[command(after_help = "Example:\n  smolotchi findings list\n  smolotchi explain 12")]
+    Explain {
+        /// The finding's number.
+        id: i64,
+    },
+    /// Say what a profile is expected to find.
+    #[command(subcommand)]
+    Baseline(BaselineVerb),
     /// Look at, check and migrate the database.
     #[command(subcommand)]
     Db(DbVerb),

@@ -118,7 +118,7 @@ fn event(line: &str, number: u64) -> Result<NewEvent> {
     })
 }
 
-fn severity_of(severity: Severity) -> smolotchi_store::Severity {
+pub(super) fn severity_of(severity: Severity) -> smolotchi_store::Severity {
     match severity {
         Severity::Debug => smolotchi_store::Severity::Debug,
         Severity::Info => smolotchi_store::Severity::Info,

@@ -1,13 +1,18 @@
 //! One file per verb. Each turns options into calls of the rest of the program and prints one result.
 
+mod ai;
+mod baseline;
 mod config;
 mod db;
 mod docs;
 mod doctor;
 pub(crate) mod events;
+mod explain;
+mod findings;
 pub(crate) mod health;
 mod maint;
 mod postinst;
+mod profiles;
 mod prune;
 mod readings;
 mod status;
@@ -34,6 +39,11 @@ pub(crate) fn run(cli: Cli) -> Result<Exit> {
         Verb::Artifacts(verb) => work::artifacts(&paths, format, verb),
         Verb::Locks(verb) => work::locks(&paths, format, verb),
         Verb::Readings(verb) => readings::run(&paths, format, verb),
+        Verb::Ai(options) => ai::run(&paths, format, options),
+        Verb::Profiles(verb) => profiles::run(&paths, format, verb),
+        Verb::Findings(verb) => findings::run(&paths, format, verb),
+        Verb::Explain { id } => explain::run(&paths, format, id),
+        Verb::Baseline(verb) => baseline::run(&paths, format, verb),
         Verb::Db(verb) => db::run(&paths, format, verb),
         Verb::Config(verb) => config::run(&paths, format, verb),
         Verb::Prune(options) => prune::run(&paths, format, options.dry_run),

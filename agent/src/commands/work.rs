@@ -32,7 +32,7 @@ fn nothing(rows: &[Vec<String>], what: &str) -> String {
 }
 
 /// The user behind sudo: claimed, and written down beside what the kernel says.
-fn by() -> Option<String> {
+pub(super) fn by() -> Option<String> {
     std::env::var("SUDO_USER").ok().filter(|name| !name.is_empty())
 }
 

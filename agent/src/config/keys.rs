@@ -1,6 +1,8 @@
 //! Every setting that exists, with what its value must be. The only list of keys.
 
 use super::fragment::Given;
+use crate::ai::policy;
+use crate::ai::profile::is_name;
 use crate::display::Model;
 use crate::senses::PROVIDER_NAMES;
 use std::time::Duration;
@@ -132,6 +134,11 @@ const ROTATION: Kind = Kind::Choice(&[0, 90, 180, 270]);
 
 const SECRET: Kind =
     Kind::Text { valid: is_secret, expected: "\"\", an absolute path, or the name of a systemd credential such as \"web.key\"" };
+const PROFILE: Kind = Kind::Text { valid: is_name, expected: "the name of a profile: 1 to 64 lower-case letters, digits and hyphens" };
+const ACTIONS: Kind = Kind::List { each: policy::is_action, expected: "a list of actions; see: smolotchi ai actions" };
+const RISK: Kind = Kind::Text { valid: policy::is_risk, expected: "\"passive\" or \"record\"" };
+const INTERFACES: Kind = Kind::List { each: policy::is_interface, expected: "a list of interfaces such as [\"eth0\"]" };
+const NETWORKS: Kind = Kind::List { each: policy::is_network, expected: "a list of networks such as [\"198.51.100.0/24\"]" };
 
 /// Every setting, in the order in which they are shown.
 pub(crate) const KEYS: &[Key] = &[
@@ -144,6 +151,14 @@ pub(crate) const KEYS: &[Key] = &[
     Key { name: "senses.providers", kind: PROVIDERS, live: true },
     Key { name: "senses.min_interval", kind: Kind::Span { min: 5, max: 3600 }, live: true },
     Key { name: "senses.max_interval", kind: Kind::Span { min: 60, max: 86_400 }, live: true },
+    Key { name: "ai.profile", kind: PROFILE, live: true },
+    Key { name: "ai.every_hours", kind: Kind::Integer { min: 1, max: 8760, or_zero: true }, live: true },
+    Key { name: "policy.actions", kind: ACTIONS, live: true },
+    Key { name: "policy.max_risk", kind: RISK, live: true },
+    Key { name: "policy.interfaces", kind: INTERFACES, live: true },
+    Key { name: "policy.networks", kind: NETWORKS, live: true },
+    Key { name: "policy.runs_per_hour", kind: Kind::Integer { min: 1, max: 3600, or_zero: true }, live: true },
+    Key { name: "policy.decision_hours", kind: Kind::Integer { min: 1, max: 8760, or_zero: false }, live: true },
     Key { name: "web.hosts", kind: HOSTS, live: false },
     Key { name: "web.refresh_seconds", kind: Kind::Integer { min: 5, max: 3600, or_zero: true }, live: false },
     Key { name: "web.tls_certificate", kind: SECRET, live: false },

@@ -3,6 +3,8 @@
 use super::fragment::Given;
 use super::keys::{Kind, key};
 use super::merge::Merged;
+use crate::ai::actions::Risk;
+use crate::ai::policy::{self, Policy};
 use crate::display::{Model, Rotation};
 use crate::senses::Limits;
 use smolotchi_operator::{Code, Fault, Result};
@@ -19,6 +21,10 @@ pub(crate) struct Settings {
     pub(crate) work: WorkSettings,
     /// `[senses]`
     pub(crate) senses: SensesSettings,
+    /// `[ai]`
+    pub(crate) ai: AiSettings,
+    /// `[policy]`
+    pub(crate) policy: Policy,
     /// `[web]`
     pub(crate) web: WebSettings,
     /// `[display]`
@@ -72,6 +78,15 @@ pub(crate) struct SensesSettings {
     pub(crate) limits: Limits,
 }
 
+/// `[ai]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct AiSettings {
+    /// What is run by itself.
+    pub(crate) profile: String,
+    /// How often; `None`: never.
+    pub(crate) every_hours: Option<u64>,
+}
+
 /// `[web]`
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct WebSettings {
@@ -103,6 +118,15 @@ impl Merged {
             senses: SensesSettings {
                 providers: self.take("senses.providers", Kind::list)?,
                 limits: Limits { min: self.take("senses.min_interval", Kind::span)?, max: self.take("senses.max_interval", Kind::span)? },
+            },
+            ai: AiSettings { profile: self.take("ai.profile", Kind::text)?, every_hours: limit(self.integer("ai.every_hours")?) },
+            policy: Policy {
+                actions: self.take("policy.actions", Kind::list)?,
+                max_risk: policy::risk(&self.take("policy.max_risk", Kind::text)?).unwrap_or(Risk::Passive),
+                interfaces: self.take("policy.interfaces", Kind::list)?,
+                networks: self.take("policy.networks", Kind::list)?,
+                runs_per_hour: self.integer("policy.runs_per_hour")?,
+                decision_hours: self.integer("policy.decision_hours")?,
             },
             web: WebSettings {
                 hosts: self.take("web.hosts", Kind::list)?.iter().map(|host| host.to_ascii_lowercase()).collect(),
@@ -174,6 +198,16 @@ mod tests {
             ("[web]\nhosts = [\"a:80\"]", "config.invalid", "web.hosts", 2, "without port"),
             ("[web]\nhosts = [\"\"]", "config.invalid", "web.hosts", 2, "list of host names"),
             ("[web]\ntls_key = \"a/b\"", "config.invalid", "web.tls_key", 2, "an absolute path"),
+            ("[policy]\nactions = [\"neighbours\", \"scan\"]", "config.invalid", "policy.actions", 2, "list of actions"),
+            ("[policy]\nmax_risk = \"active\"", "config.invalid", "policy.max_risk", 2, "passive"),
+            ("[policy]\n\nmax_risk = 1", "config.invalid", "policy.max_risk", 3, "passive"),
+            ("[policy]\ninterfaces = [\"eth 0\"]", "config.invalid", "policy.interfaces", 2, "eth0"),
+            ("[policy]\nnetworks = [\"192.0.2.0/33\"]", "config.invalid", "policy.networks", 2, "198.51.100.0/24"),
+            ("[policy]\nruns_per_hour = -1", "config.invalid", "policy.runs_per_hour", 2, "0 or a whole number"),
+            ("[policy]\ndecision_hours = 0", "config.invalid", "policy.decision_hours", 2, "whole number from 1"),
+            ("[policy]\nmax_rsk = \"passive\"", "config.unknown-key", "policy.max_rsk", 2, "policy.max_risk"),
+            ("[ai]\nprofile = \"../x\"", "config.invalid", "ai.profile", 2, "name of a profile"),
+            ("[ai]\nevery_hours = 9999", "config.invalid", "ai.every_hours", 2, "0 or a whole number"),
             ("[retention]\nmax_event = 1", "config.unknown-key", "retention.max_event", 2, "retention.max_events, retention.max_age_days"),
             ("[nope]\nx = 1", "config.unknown-key", "nope.x", 2, "core.min_free_mib"),
             ("x = 1", "config.unknown-key", "x", 1, "core.min_free_mib"),

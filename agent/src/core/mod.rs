@@ -15,6 +15,7 @@ mod pulse;
 mod refuse;
 mod retention;
 mod run;
+mod schedule;
 mod senses;
 mod work;
 

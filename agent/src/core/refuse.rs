@@ -30,7 +30,9 @@ impl From<Fault> for Refusal {
             (Code::CoreRefused, _) => StatusCode::FORBIDDEN,
             (Code::CoreRequest | Code::StoreInvalidEvent, _) => StatusCode::BAD_REQUEST,
             (Code::CoreNotFound, _) => StatusCode::NOT_FOUND,
-            (Code::JobUnknown | Code::StageUnknown | Code::ArtifactUnknown, _) => StatusCode::NOT_FOUND,
+            (Code::RunUnknown | Code::FindingUnknown | Code::JobUnknown | Code::StageUnknown | Code::ArtifactUnknown, _) => {
+                StatusCode::NOT_FOUND
+            }
             (Code::ArtifactTooLarge, _) => StatusCode::PAYLOAD_TOO_LARGE,
             (Code::JobNotHeld | Code::JobEnded | Code::StageDecided | Code::LeaseHeld | Code::LeaseNotHeld | Code::ArtifactNeeded, _) => {
                 StatusCode::CONFLICT

@@ -97,6 +97,7 @@ async fn turn(paths: &Paths, handed: Handed, (settings, configured): (Settings, 
     note(&core, "core.started", json!({ "version": VERSION, "schema": schema, "boot_id": clock::boot_id() })).await;
 
     core.begin_work().await?;
+    super::schedule::take_profiles(&core, paths).await;
     // The first turn comes before the first answer: until then health would say that the loop stands still.
     let alarm = Alarm::new()?;
     alarm.set(pulse.turn().await?)?;
@@ -105,6 +106,7 @@ async fn turn(paths: &Paths, handed: Handed, (settings, configured): (Settings, 
     let calls = tokio::spawn(serve(listener, api::router(core.clone()), stopped));
     notify.ready(&format!("version {VERSION}, schema {schema}"));
     log::note(Kind::Ready, format!("core {VERSION} is ready, schema {schema}"));
+    super::schedule::begin(&core);
     #[cfg(feature = "demo-crash")]
     tokio::spawn(super::demo::crash());
     #[cfg(feature = "demo-irreversible")]

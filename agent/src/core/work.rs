@@ -9,7 +9,7 @@ use crate::clock;
 use crate::leases::{Judged, judge, look};
 use crate::serve::Caller;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
-use smolotchi_operator::{Code, Result, log};
+use smolotchi_operator::{Code, Fault, Result, log};
 use smolotchi_store::{Lease, Leased, WantJob};
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -121,20 +121,12 @@ impl Core {
             let mut ask = want.clone();
             ask.lease.token = token()?;
             ask.lease.expires_boottime_ms = clock::boottime_ms() + lease_s * 1000;
-            let lease = ask.lease.clone();
-            let next_due_ms = match self.store(move |store| store.lease_job(&ask, clock::now_ms())).await? {
-                Leased::Job(job) => {
-                    let held = Lease {
-                        name: format!("job/{}", job.id),
-                        owner: lease.owner,
-                        token: lease.token.clone(),
-                        taken_ms: job.changed_ms,
-                        expires_boottime_ms: lease.expires_boottime_ms,
-                    };
-                    self.watch_lease(held);
-                    return Ok(Some((*job, lease.token)));
-                }
-                Leased::Nothing { next_due_ms } => next_due_ms,
+            // In a task of its own: a worker that hangs up in the middle must not leave a lease that nobody watches.
+            let core = self.clone();
+            let leasing = tokio::spawn(async move { core.lease_one(ask).await });
+            let next_due_ms = match leasing.await.unwrap_or_else(|_| Err(Fault::new(Code::CoreFailed, "the lease broke")))? {
+                Ok(leased) => return Ok(Some(leased)),
+                Err(next_due_ms) => next_due_ms,
             };
             if self.work.stopping.load(Ordering::Relaxed) || Instant::now() >= end {
                 return Ok(None);
@@ -144,6 +136,25 @@ impl Core {
                 () = queued => {}
                 () = tokio::time::sleep_until(due.min(end)) => {}
             }
+        }
+    }
+
+    /// Leases a job and watches the lease, or says when the next job is due.
+    async fn lease_one(self: Arc<Self>, ask: WantJob) -> Result<std::result::Result<(smolotchi_store::Job, String), Option<i64>>> {
+        let lease = ask.lease.clone();
+        match self.store(move |store| store.lease_job(&ask, clock::now_ms())).await? {
+            Leased::Job(job) => {
+                let held = Lease {
+                    name: format!("job/{}", job.id),
+                    owner: lease.owner,
+                    token: lease.token.clone(),
+                    taken_ms: job.changed_ms,
+                    expires_boottime_ms: lease.expires_boottime_ms,
+                };
+                self.watch_lease(held);
+                Ok(Ok((*job, lease.token)))
+            }
+            Leased::Nothing { next_due_ms } => Ok(Err(next_due_ms)),
         }
     }
 

@@ -17,10 +17,17 @@ use serde::Serialize;
 use smolotchi_operator::{Exit, Fault, Result, Table, log};
 
 /// What is started once packages were mended, if it is enabled; systemd knew nothing of it when it planned the boot.
-const UNITS: [&str; 5] =
-    ["smolotchi-core.socket", "smolotchi-web.socket", "smolotchi-prune.timer", "smolotchi-core.service", systemd::EXECUTOR];
+const UNITS: [&str; 6] = [
+    "smolotchi-core.socket",
+    "smolotchi-web.socket",
+    "smolotchi-prune.timer",
+    "smolotchi-core.service",
+    "smolotchi-ai.service",
+    systemd::EXECUTOR,
+];
 /// Those of them that come and go with the agent.
-const AGENTS: [&str; 4] = ["smolotchi-core.socket", "smolotchi-web.socket", "smolotchi-prune.timer", "smolotchi-core.service"];
+const AGENTS: [&str; 5] =
+    ["smolotchi-core.socket", "smolotchi-web.socket", "smolotchi-prune.timer", "smolotchi-core.service", "smolotchi-ai.service"];
 
 /// What was mended, and what could not be.
 #[derive(Debug, Default, Serialize)]

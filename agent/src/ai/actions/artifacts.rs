@@ -1,7 +1,10 @@
 //! artifact-verification: is every artifact's content what was put? Core reads and compares; what is damaged it sets aside.
 
-use super::{Action, Found, Risk, items, text};
+use super::{Action, Found, Risk, absent, items, text};
+use crate::ai::look::Look;
+use crate::wire::Verified;
 use serde_json::{Map, Value, json};
+use smolotchi_operator::{Code, Result};
 use smolotchi_store::Severity;
 
 pub(super) const ACTION: Action = Action {
@@ -25,4 +28,15 @@ fn judge(_: &Map<String, Value>, observation: &Value) -> Vec<Found> {
         })
     };
     items(observation).iter().filter_map(one).collect()
+}
+
+/// Asks core to read and compare them all; then names those that are damaged, also from before.
+pub(super) async fn look(look: &Look<'_>) -> Result<Value> {
+    let verified: Verified = match look.client.post("/v1/artifacts/verify", &json!({})).await {
+        Ok(verified) => verified,
+        Err(fault) if matches!(fault.code, Code::CoreRequest | Code::CoreRefused) => return Ok(absent(&fault.message)),
+        Err(fault) => return Err(fault),
+    };
+    let damaged: Value = look.client.get("/v1/artifacts?state=damaged&limit=200").await?;
+    Ok(json!({ "available": true, "checked": verified.checked, "bytes": verified.bytes, "items": damaged["artifacts"] }))
 }

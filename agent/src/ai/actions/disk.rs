@@ -2,8 +2,11 @@
 //!
 //! A straight line through the readings of free space, in whole numbers: the same readings give the same day on every processor.
 
-use super::{Action, Found, Kind, Parameter, Risk, text};
+use super::{Action, Found, Kind, Parameter, Risk, absent, text};
+use crate::ai::look::Look;
+use crate::wire::readings::{Readings, Sensors, Value as Reading};
 use serde_json::{Map, Value, json};
+use smolotchi_operator::Result;
 use smolotchi_store::Severity;
 
 pub(super) const ACTION: Action = Action {
@@ -18,6 +21,10 @@ pub(super) const ACTION: Action = Action {
     judge,
 };
 
+/// The readings that are asked for: only changes are kept, so this is weeks.
+const READINGS: u32 = 500;
+/// The disks, the one with the state first: with its own file system it is the one that fills.
+const DISKS: [(&str, &str); 2] = [("state", "/var/lib/smolotchi"), ("root", "/")];
 const DAY: i128 = 86_400;
 /// Fewer readings, or a shorter time, say nothing about days.
 const LEAST_POINTS: usize = 6;
@@ -55,6 +62,26 @@ fn judge(parameters: &Map<String, Value>, observation: &Value) -> Vec<Found> {
         });
     }
     found
+}
+
+/// The free space of the disk that holds the state, now and before, as core's senses have it.
+pub(super) async fn look(look: &Look<'_>) -> Result<Value> {
+    let sensors: Sensors = look.client.get("/v1/sensors").await?;
+    let newest = |name: String| sensors.sensors.iter().find(|sensor| sensor.name == name).and_then(|sensor| number(sensor.value.as_ref()?));
+    for (disk, what) in DISKS {
+        let name = format!("system.disk.{disk}.free");
+        let (Some(free), Some(total)) = (newest(name.clone()), newest(format!("system.disk.{disk}.total"))) else { continue };
+        let since = look.since_days(60);
+        let readings: Readings = look.client.get(&format!("/v1/readings?sensor={name}&since={since}&limit={READINGS}")).await?;
+        let point = |at: &str, value: &Reading| Some(json!([at.parse::<jiff::Timestamp>().ok()?.as_second(), number(value)?]));
+        let points: Vec<_> = readings.readings.iter().filter_map(|reading| point(&reading.at, &reading.value)).collect();
+        return Ok(json!({ "available": true, "what": what, "free": free, "total": total, "points": points }));
+    }
+    Ok(absent("no sensor reads the free space"))
+}
+
+fn number(value: &Reading) -> Option<i64> {
+    if let Reading::Number(number) = value { Some(*number as i64) } else { None }
 }
 
 /// Whole days until the line through `(seconds, bytes free)` meets zero, from the last point; `None` if it does not fall or there

@@ -3,8 +3,13 @@
 //! A local file is a finding of its own, by its hash: what is wanted goes into the baseline, and from then on a change is drift.
 
 use super::{Action, Found, Risk, items, text};
+use crate::ai::files;
+use crate::ai::look::Look;
 use serde_json::{Map, Value, json};
+use smolotchi_operator::Result;
 use smolotchi_store::Severity;
+use std::collections::BTreeSet;
+use std::path::Path;
 
 pub(super) const ACTION: Action = Action {
     name: "configuration-drift",
@@ -30,4 +35,84 @@ fn judge(_: &Map<String, Value>, observation: &Value) -> Vec<Found> {
         Some(Found { key: format!("file{path}"), title, severity, detail })
     };
     items(observation).iter().filter(|item| item["path"].as_str().is_some_and(|path| path.starts_with('/'))).filter_map(one).collect()
+}
+
+/// Our packages.
+const PACKAGES: [&str; 3] = ["smolotchi", "smolotchi-archive-keyring", "smolotchi-install"];
+
+/// Reads the files of our packages that differ, and hashes what is in /etc/smolotchi.
+pub(super) fn look(look: &Look<'_>) -> Result<Value> {
+    let root = look.paths.root();
+    let (mut seen, mut packages, mut ours) = (Vec::new(), Map::new(), BTreeSet::new());
+    for package in PACKAGES {
+        let list = std::fs::read_to_string(root.join(format!("var/lib/dpkg/info/{package}.md5sums")));
+        let Ok(list) = list else {
+            packages.insert(package.to_owned(), Value::from("dpkg has no sums of it"));
+            continue;
+        };
+        let sums = sums(&list);
+        packages.insert(package.to_owned(), Value::from(sums.len()));
+        for (sum, path) in sums {
+            ours.insert(format!("/{path}"));
+            if let Some((state, hash)) = compare(&root.join(path), sum) {
+                seen.push(json!({ "path": format!("/{path}"), "state": state, "package": package, "hash": hash }));
+            }
+        }
+    }
+    for path in files::below(&root.join("etc/smolotchi")) {
+        let name = files::shown(root, &path);
+        if ours.contains(&name) {
+            continue;
+        }
+        let hash = files::sha256_of(&path);
+        let state = if hash.is_ok() { "local" } else { "unreadable" };
+        seen.push(json!({ "path": name, "state": state, "package": "", "hash": hash.unwrap_or_default() }));
+    }
+    Ok(json!({ "available": true, "packages": packages, "items": seen }))
+}
+
+/// Lines of `SUM  PATH`, the path without the leading slash.
+fn sums(list: &str) -> Vec<(&str, &str)> {
+    let fit = |(sum, path): &(&str, &str)| sum.len() == 32 && !path.is_empty() && !path.split('/').any(|part| part == "..");
+    list.lines().filter_map(|line| line.split_once("  ")).filter(fit).collect()
+}
+
+/// What is wrong with a packaged file, and its sum now; `None` if nothing is.
+fn compare(path: &Path, sum: &str) -> Option<(&'static str, String)> {
+    match files::md5_of(path) {
+        Ok(now) if now == sum => None,
+        Ok(now) => Some(("changed", now)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Some(("missing", String::new())),
+        Err(_) => Some(("unreadable", String::new())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_state_says_what_it_is() {
+        let items = json!([
+            { "path": "/usr/bin/smolotchi", "state": "changed", "package": "smolotchi", "hash": "x" },
+            { "path": "/usr/share/a", "state": "missing", "package": "smolotchi", "hash": "" },
+            { "path": "/etc/smolotchi/b", "state": "local", "package": "", "hash": "y" },
+            { "path": "relative", "state": "local" }, { "path": "/c", "state": "same" }, {}]);
+        let found = judge(&Map::new(), &json!({ "available": true, "items": items }));
+        let keys: Vec<_> = found.iter().map(|found| (found.key.as_str(), found.severity)).collect();
+        let expected =
+            [("file/usr/bin/smolotchi", Severity::Error), ("file/usr/share/a", Severity::Error), ("file/etc/smolotchi/b", Severity::Info)];
+        assert_eq!(keys, expected);
+    }
+
+    #[test]
+    fn packaged_files_are_compared_with_their_sums() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a");
+        std::fs::write(&path, "hello").unwrap();
+        assert_eq!(compare(&path, "5d41402abc4b2a76b9719d911017c592"), None);
+        assert_eq!(compare(&path, "00000000000000000000000000000000").unwrap().0, "changed");
+        assert_eq!(compare(&dir.path().join("b"), "0").unwrap().0, "missing");
+        assert_eq!(sums("5d41402abc4b2a76b9719d911017c592  usr/bin/a b\nshort  x\n5d41402abc4b2a76b9719d911017c592  ../x\n").len(), 1);
+    }
 }

@@ -12,9 +12,11 @@ mod snapshot;
 mod sockets;
 mod units;
 
+use super::look::Look;
 use super::policy::Network;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+use smolotchi_operator::Result;
 use smolotchi_store::Severity;
 
 /// How much an action can do, least first.
@@ -77,7 +79,7 @@ impl Kind {
         match self {
             Kind::Integer { min, max, .. } => format!("a whole number from {min} to {max}"),
             Kind::Interfaces => "a list of interfaces such as [\"eth0\"]".to_owned(),
-            Kind::Networks => "a list of networks such as [\"192.0.2.0/24\"]".to_owned(),
+            Kind::Networks => "a list of networks such as [\"198.51.100.0/24\"]".to_owned(),
         }
     }
 }
@@ -146,6 +148,21 @@ pub(crate) fn of_key(key: &str) -> Option<&'static Action> {
 /// All names, for errors.
 pub(crate) fn names() -> String {
     ALL.iter().map(|action| action.name).collect::<Vec<_>>().join(", ")
+}
+
+/// Looks: what an action sees, or `{"available": false, "reason"}`. An error is one of the run, not of what is looked at.
+pub(crate) async fn look(action: &Action, parameters: &Map<String, Value>, look: &Look<'_>) -> Result<Value> {
+    match action.name {
+        "artifact-verification" => artifacts::look(look).await,
+        "configuration-drift" => drift::look(look),
+        "configuration-snapshot" => snapshot::look(look).await,
+        "disk-forecast" => disk::look(look).await,
+        "failed-units" => look.observation("units").await,
+        "listening-sockets" => look.observation("sockets").await,
+        "neighbours" => neighbours::look(look, parameters).await,
+        "package-updates" => packages::look(look).await,
+        other => Ok(absent(&format!("this release has no action {other}"))),
+    }
 }
 
 /// What is recorded when there is nothing to look at.

@@ -1,8 +1,14 @@
 //! package-updates: which packages wait, by the lists that apt has? Nothing is fetched: apt simulates an upgrade.
 
-use super::{Action, Found, Risk, items, text};
+use super::{Action, Found, Risk, absent, items, text};
+use crate::ai::look::Look;
 use serde_json::{Map, Value, json};
+use smolotchi_operator::Result;
 use smolotchi_store::Severity;
+use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
+use tokio::process::Command;
 
 pub(super) const ACTION: Action = Action {
     name: "package-updates",
@@ -47,6 +53,41 @@ fn judge(_: &Map<String, Value>, observation: &Value) -> Vec<Found> {
         });
     }
     found
+}
+
+/// How long apt may take on a slow machine.
+const APT_TIME: Duration = Duration::from_secs(240);
+
+/// Asks apt, by the lists that it has, without the caches that only root may write.
+pub(super) async fn look(look: &Look<'_>) -> Result<Value> {
+    // A changed root is a test's or an image's: this machine's apt knows nothing of it.
+    let (lists, apt) = (look.paths.root().join("var/lib/apt/lists"), look.paths.root().join("usr/bin/apt-get"));
+    let Some(lists_at) = newest(&lists) else { return Ok(absent("apt has no package lists")) };
+    if !apt.exists() {
+        return Ok(absent("there is no apt-get"));
+    }
+    let mut command = Command::new(&apt);
+    command.args(["--simulate", "--quiet=2", "-oDebug::NoLocking=1", "-oDir::Cache::pkgcache=", "-oDir::Cache::srcpkgcache=", "upgrade"]);
+    command.env_clear().env("LC_ALL", "C.UTF-8").env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").current_dir("/");
+    command.stdin(Stdio::null()).stderr(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
+    let output = match tokio::time::timeout(APT_TIME, command.output()).await {
+        Ok(Ok(output)) => output,
+        Ok(Err(error)) => return Ok(absent(&format!("apt-get could not be run: {error}"))),
+        Err(_) => return Ok(absent("apt-get took too long")),
+    };
+    if !output.status.success() {
+        let said = String::from_utf8_lossy(&output.stderr);
+        return Ok(absent(&format!("apt-get failed: {}", said.lines().next().unwrap_or_default())));
+    }
+    Ok(json!({ "available": true, "lists_at": lists_at, "items": simulated(&String::from_utf8_lossy(&output.stdout)) }))
+}
+
+/// When the newest package list was fetched; none if there is no list.
+fn newest(lists: &Path) -> Option<String> {
+    let files = std::fs::read_dir(lists).ok()?.filter_map(std::result::Result::ok);
+    let lists = files.filter(|file| file.file_name().to_string_lossy().contains("_Packages"));
+    let newest = lists.filter_map(|file| file.metadata().ok()?.modified().ok()).max()?;
+    jiff::Timestamp::try_from(newest).ok().map(|at| crate::clock::rfc3339(at.as_millisecond()))
 }
 
 /// What `apt-get --simulate upgrade` says: one line for each package that would be upgraded,

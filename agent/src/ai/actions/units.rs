@@ -14,14 +14,14 @@ pub(super) const ACTION: Action = Action {
 };
 
 fn judge(_: &Map<String, Value>, observation: &Value) -> Vec<Found> {
-    let failed = |item: &&Value| ["active", "state"].iter().any(|name| item[*name] == "failed");
+    let failed = |item: &&Value| item["active"] == "failed";
     let one = |item: &Value| {
         let name = text(&item["name"]);
         Found {
             key: format!("unit/{name}"),
             title: format!("{name} has failed"),
             severity: Severity::Error,
-            detail: json!({ "name": name, "result": text(&item["result"]) }),
+            detail: json!({ "name": name, "description": text(&item["description"]) }),
         }
     };
     items(observation).iter().filter(failed).map(one).collect()

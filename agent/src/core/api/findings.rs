@@ -1,11 +1,11 @@
 //! Profiles, runs, findings and baselines: everybody reads; the ai worker writes its runs; admins add profiles and set baselines.
 
 use super::Answer;
-use crate::account::name_of;
 use crate::ai::profile::Profile;
 use crate::clock;
 use crate::core::Core;
 use crate::core::refuse::{Refusal, parse};
+use crate::core::work::Work;
 use crate::serve::Caller;
 use crate::wire;
 use axum::body::Bytes;
@@ -172,25 +172,16 @@ async fn baselines(State(core): State<Arc<Core>>, query: Asked<Wanted>) -> Answe
 
 async fn set_baseline(State(core): State<Arc<Core>>, Extension(caller): Extension<Caller>, body: Given) -> Answer<wire::Baseline> {
     let wire::NewBaseline { profile, note, by } = parse(body)?;
-    let by = who(&core, caller, by);
+    let by = Work::who(caller, by.as_deref());
     let made = core.store(move |store| store.set_baseline(&profile, &by, note.as_deref(), clock::now_ms())).await?;
     Ok(Json(shown_baseline(made)))
 }
 
 async fn clear_baselines(State(core): State<Arc<Core>>, Extension(caller): Extension<Caller>, body: Given) -> Answer<wire::Cleared> {
     let wire::ClearBaseline { profile, by } = parse(body)?;
-    let by = who(&core, caller, by);
+    let by = Work::who(caller, by.as_deref());
     let removed = core.store(move |store| store.clear_baselines(&profile, &by, clock::now_ms())).await?;
     Ok(Json(wire::Cleared { removed }))
-}
-
-/// What the kernel says of the caller, with the name that the caller gives itself.
-fn who(_core: &Core, Caller(uid): Caller, by: Option<String>) -> String {
-    let uid = uid.map_or_else(|| "nobody".to_owned(), name_of);
-    match by.map(|by| by.chars().filter(|c| !c.is_control()).take(100).collect::<String>()).filter(|by| !by.is_empty() && *by != uid) {
-        Some(by) => format!("{by} ({uid})"),
-        None => uid,
-    }
 }
 
 fn shown_profile(profile: store::Profile) -> wire::Profile {

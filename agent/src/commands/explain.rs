@@ -1,0 +1,109 @@
+//! `smolotchi explain`: why a finding is what it is: profile, policy, action, evidence, baseline.
+
+use crate::ai::judge::Inputs;
+use crate::ai::run::document;
+use crate::client::{Client, block_on};
+use crate::paths::Paths;
+use crate::wire::{FindingState, RunState, WhyChain};
+use serde::Serialize;
+use serde_json::Value;
+use smolotchi_operator::output::{columns, emit};
+use smolotchi_operator::{Exit, Format, Result, Table};
+
+/// A why-chain with what the action saw.
+#[derive(Debug, Serialize)]
+struct Explained {
+    #[serde(flatten)]
+    chain: WhyChain,
+    /// What the finding's step saw; null if its record is not there any more.
+    observation: Value,
+}
+
+impl Table for Explained {
+    fn table(&self) -> String {
+        let WhyChain { finding, profile, run, evidence, baseline } = &self.chain;
+        let policy = |name: &str| finding.policy[name].as_str().unwrap_or("?").to_owned();
+        let mut rows = vec![
+            ["finding".to_owned(), format!("{} {}", finding.id, finding.title)],
+            ["".to_owned(), format!("{}, {}, key {}", state_word(finding.state), finding.severity.as_str(), finding.key)],
+            ["".to_owned(), format!("found {} times, first {}, last {}", finding.times, finding.first_at, finding.last_at)],
+            ["facts".to_owned(), finding.detail.to_string()],
+            [
+                "profile".to_owned(),
+                format!("{} version {}", finding.profile, finding.profile_version)
+                    + &profile.as_ref().map(|profile| format!(", sha256 {}", profile.sha256)).unwrap_or_default(),
+            ],
+        ];
+        if let Some(run) = run {
+            let job = run.job_id.map_or_else(|| "no job".to_owned(), |job| format!("job {job}"));
+            rows.push(["run".to_owned(), format!("{} ({}, {job}), begun {}", run.id, run_word(run.state), run.started_at)]);
+        }
+        rows.push(["action".to_owned(), format!("{}, step {} of the plan, risk {}", finding.action, finding.step, policy("risk"))]);
+        rows.push(["policy".to_owned(), format!("{} by {}: {}", policy("verdict"), policy("rule"), policy("reason"))]);
+        rows.push([
+            "evidence".to_owned(),
+            match (evidence, finding.evidence) {
+                (Some(artifact), _) => format!("artifact {} {}, sha256 {}", artifact.id, artifact.name, artifact.sha256),
+                (None, Some(id)) => format!("artifact {id}, which is not there any more"),
+                (None, None) => "none".to_owned(),
+            },
+        ]);
+        if !self.observation.is_null() {
+            let items = self.observation["items"].as_array().map_or(0, Vec::len);
+            let at = self.observation["at"].as_str().map(|at| format!(", at {at}")).unwrap_or_default();
+            rows.push(["".to_owned(), format!("the action saw {items} things{at}")]);
+        }
+        rows.push([
+            "baseline".to_owned(),
+            match baseline {
+                None => "none: nothing is expected of this profile".to_owned(),
+                Some(baseline) => {
+                    let word = match (finding.state, baseline.expected.contains_key(&finding.key)) {
+                        (FindingState::Expected, _) => "it is expected",
+                        (_, true) => "it is expected, but not with these facts",
+                        (_, false) => "it is not expected",
+                    };
+                    format!("{} of {} by {}: {word}", baseline.id, baseline.made_at, baseline.made_by)
+                }
+            },
+        ]);
+        columns(&rows)
+    }
+}
+
+/// Explains one finding. Errors: `finding.unknown`.
+pub(crate) fn run(paths: &Paths, format: Format, id: i64) -> Result<Exit> {
+    let client = Client::new(paths.socket());
+    let explained = block_on(async {
+        let chain: WhyChain = client.get(&format!("/v1/findings/{id}")).await?;
+        // Evidence goes after a while; the rest of the chain stays.
+        let inputs = match chain.finding.evidence {
+            Some(evidence) => document::<Inputs>(&client, evidence).await.ok(),
+            None => None,
+        };
+        let step = chain.finding.step;
+        let seen = inputs.and_then(|inputs| inputs.steps.into_iter().find(|seen| seen.step == step));
+        Ok(Explained { chain, observation: seen.map_or(Value::Null, |seen| seen.observation) })
+    })?;
+    emit(format, &explained);
+    Ok(Exit::Success)
+}
+
+/// A finding's state in one word.
+pub(super) fn state_word(state: FindingState) -> &'static str {
+    match state {
+        FindingState::Open => "open",
+        FindingState::Expected => "expected",
+        FindingState::Gone => "gone",
+    }
+}
+
+/// A run's state in one word.
+pub(super) fn run_word(state: RunState) -> &'static str {
+    match state {
+        RunState::Running => "running",
+        RunState::Waiting => "waiting",
+        RunState::Done => "done",
+        RunState::Failed => "failed",
+    }
+}
