@@ -36,7 +36,7 @@ const PIECES: &[Piece] = &[
     Piece { name: "events.json", from: "core: the newest 1000 events", gather: |paths| core(paths, "/v1/events?limit=1000") },
     Piece { name: "jobs.json", from: "core: the newest jobs", gather: |paths| core(paths, "/v1/jobs") },
     Piece { name: "findings.json", from: "core: findings", gather: |paths| core(paths, "/v1/findings") },
-    Piece { name: "readings.json", from: "core: the senses now", gather: |paths| core(paths, "/v1/readings") },
+    Piece { name: "readings.json", from: "core: the senses now", gather: |paths| core(paths, "/v1/sensors") },
     Piece { name: "config.txt", from: "smolotchi config show --origin, and every fragment", gather: configuration },
     Piece { name: "units.txt", from: "systemctl show and cat of the smolotchi units", gather: units },
     Piece { name: "journal.txt", from: "the last 3000 entries of the smolotchi units", gather: journal },
