@@ -28,12 +28,172 @@ CREATE TABLE "baselines" (
     expected        TEXT NOT NULL CHECK (json_valid(expected))
 ) STRICT;
 
-CREATE TABLE events (
+CREATE TABLE "chain" (
+    first_id INTEGER PRIMARY KEY,
+    anchor   BLOB NOT NULL,
+    last_id  INTEGER,
+    head     BLOB
+) STRICT;
+
+CREATE VIEW events AS
+SELECT id, at_ms, topic, body, severity, (SELECT seal FROM seals_00 WHERE event_id = id) AS seal FROM events_00
+UNION ALL SELECT id, at_ms, topic, body, severity, seal FROM events_01
+UNION ALL SELECT id, at_ms, topic, body, severity, seal FROM events_02
+UNION ALL SELECT id, at_ms, topic, body, severity, seal FROM events_03
+UNION ALL SELECT id, at_ms, topic, body, severity, seal FROM events_04
+UNION ALL SELECT id, at_ms, topic, body, severity, seal FROM events_05
+UNION ALL SELECT id, at_ms, topic, body, severity, seal FROM events_06
+UNION ALL SELECT id, at_ms, topic, body, severity, seal FROM events_07
+UNION ALL SELECT id, at_ms, topic, body, severity, seal FROM events_08
+UNION ALL SELECT id, at_ms, topic, body, severity, seal FROM events_09
+UNION ALL SELECT id, at_ms, topic, body, severity, seal FROM events_10
+UNION ALL SELECT id, at_ms, topic, body, severity, seal FROM events_11
+UNION ALL SELECT id, at_ms, topic, body, severity, seal FROM events_12
+UNION ALL SELECT id, at_ms, topic, body, severity, seal FROM events_13
+UNION ALL SELECT id, at_ms, topic, body, severity, seal FROM events_14
+UNION ALL SELECT id, at_ms, topic, body, severity, seal FROM events_15;
+
+CREATE TABLE "events_00" (
     id    INTEGER PRIMARY KEY AUTOINCREMENT,
     at_ms INTEGER NOT NULL,
     topic TEXT NOT NULL CHECK (length(topic) BETWEEN 1 AND 128),
     body  TEXT NOT NULL CHECK (json_valid(body))
 , severity INTEGER NOT NULL DEFAULT 1 CHECK (severity BETWEEN 0 AND 4)) STRICT;
+
+CREATE TABLE events_01 (
+    id       INTEGER PRIMARY KEY,
+    at_ms    INTEGER NOT NULL,
+    topic    TEXT NOT NULL CHECK (length(topic) BETWEEN 1 AND 128),
+    body     TEXT NOT NULL CHECK (json_valid(body)),
+    severity INTEGER NOT NULL DEFAULT 1 CHECK (severity BETWEEN 0 AND 4),
+    seal     BLOB
+) STRICT;
+
+CREATE TABLE events_02 (
+    id       INTEGER PRIMARY KEY,
+    at_ms    INTEGER NOT NULL,
+    topic    TEXT NOT NULL CHECK (length(topic) BETWEEN 1 AND 128),
+    body     TEXT NOT NULL CHECK (json_valid(body)),
+    severity INTEGER NOT NULL DEFAULT 1 CHECK (severity BETWEEN 0 AND 4),
+    seal     BLOB
+) STRICT;
+
+CREATE TABLE events_03 (
+    id       INTEGER PRIMARY KEY,
+    at_ms    INTEGER NOT NULL,
+    topic    TEXT NOT NULL CHECK (length(topic) BETWEEN 1 AND 128),
+    body     TEXT NOT NULL CHECK (json_valid(body)),
+    severity INTEGER NOT NULL DEFAULT 1 CHECK (severity BETWEEN 0 AND 4),
+    seal     BLOB
+) STRICT;
+
+CREATE TABLE events_04 (
+    id       INTEGER PRIMARY KEY,
+    at_ms    INTEGER NOT NULL,
+    topic    TEXT NOT NULL CHECK (length(topic) BETWEEN 1 AND 128),
+    body     TEXT NOT NULL CHECK (json_valid(body)),
+    severity INTEGER NOT NULL DEFAULT 1 CHECK (severity BETWEEN 0 AND 4),
+    seal     BLOB
+) STRICT;
+
+CREATE TABLE events_05 (
+    id       INTEGER PRIMARY KEY,
+    at_ms    INTEGER NOT NULL,
+    topic    TEXT NOT NULL CHECK (length(topic) BETWEEN 1 AND 128),
+    body     TEXT NOT NULL CHECK (json_valid(body)),
+    severity INTEGER NOT NULL DEFAULT 1 CHECK (severity BETWEEN 0 AND 4),
+    seal     BLOB
+) STRICT;
+
+CREATE TABLE events_06 (
+    id       INTEGER PRIMARY KEY,
+    at_ms    INTEGER NOT NULL,
+    topic    TEXT NOT NULL CHECK (length(topic) BETWEEN 1 AND 128),
+    body     TEXT NOT NULL CHECK (json_valid(body)),
+    severity INTEGER NOT NULL DEFAULT 1 CHECK (severity BETWEEN 0 AND 4),
+    seal     BLOB
+) STRICT;
+
+CREATE TABLE events_07 (
+    id       INTEGER PRIMARY KEY,
+    at_ms    INTEGER NOT NULL,
+    topic    TEXT NOT NULL CHECK (length(topic) BETWEEN 1 AND 128),
+    body     TEXT NOT NULL CHECK (json_valid(body)),
+    severity INTEGER NOT NULL DEFAULT 1 CHECK (severity BETWEEN 0 AND 4),
+    seal     BLOB
+) STRICT;
+
+CREATE TABLE events_08 (
+    id       INTEGER PRIMARY KEY,
+    at_ms    INTEGER NOT NULL,
+    topic    TEXT NOT NULL CHECK (length(topic) BETWEEN 1 AND 128),
+    body     TEXT NOT NULL CHECK (json_valid(body)),
+    severity INTEGER NOT NULL DEFAULT 1 CHECK (severity BETWEEN 0 AND 4),
+    seal     BLOB
+) STRICT;
+
+CREATE TABLE events_09 (
+    id       INTEGER PRIMARY KEY,
+    at_ms    INTEGER NOT NULL,
+    topic    TEXT NOT NULL CHECK (length(topic) BETWEEN 1 AND 128),
+    body     TEXT NOT NULL CHECK (json_valid(body)),
+    severity INTEGER NOT NULL DEFAULT 1 CHECK (severity BETWEEN 0 AND 4),
+    seal     BLOB
+) STRICT;
+
+CREATE TABLE events_10 (
+    id       INTEGER PRIMARY KEY,
+    at_ms    INTEGER NOT NULL,
+    topic    TEXT NOT NULL CHECK (length(topic) BETWEEN 1 AND 128),
+    body     TEXT NOT NULL CHECK (json_valid(body)),
+    severity INTEGER NOT NULL DEFAULT 1 CHECK (severity BETWEEN 0 AND 4),
+    seal     BLOB
+) STRICT;
+
+CREATE TABLE events_11 (
+    id       INTEGER PRIMARY KEY,
+    at_ms    INTEGER NOT NULL,
+    topic    TEXT NOT NULL CHECK (length(topic) BETWEEN 1 AND 128),
+    body     TEXT NOT NULL CHECK (json_valid(body)),
+    severity INTEGER NOT NULL DEFAULT 1 CHECK (severity BETWEEN 0 AND 4),
+    seal     BLOB
+) STRICT;
+
+CREATE TABLE events_12 (
+    id       INTEGER PRIMARY KEY,
+    at_ms    INTEGER NOT NULL,
+    topic    TEXT NOT NULL CHECK (length(topic) BETWEEN 1 AND 128),
+    body     TEXT NOT NULL CHECK (json_valid(body)),
+    severity INTEGER NOT NULL DEFAULT 1 CHECK (severity BETWEEN 0 AND 4),
+    seal     BLOB
+) STRICT;
+
+CREATE TABLE events_13 (
+    id       INTEGER PRIMARY KEY,
+    at_ms    INTEGER NOT NULL,
+    topic    TEXT NOT NULL CHECK (length(topic) BETWEEN 1 AND 128),
+    body     TEXT NOT NULL CHECK (json_valid(body)),
+    severity INTEGER NOT NULL DEFAULT 1 CHECK (severity BETWEEN 0 AND 4),
+    seal     BLOB
+) STRICT;
+
+CREATE TABLE events_14 (
+    id       INTEGER PRIMARY KEY,
+    at_ms    INTEGER NOT NULL,
+    topic    TEXT NOT NULL CHECK (length(topic) BETWEEN 1 AND 128),
+    body     TEXT NOT NULL CHECK (json_valid(body)),
+    severity INTEGER NOT NULL DEFAULT 1 CHECK (severity BETWEEN 0 AND 4),
+    seal     BLOB
+) STRICT;
+
+CREATE TABLE events_15 (
+    id       INTEGER PRIMARY KEY,
+    at_ms    INTEGER NOT NULL,
+    topic    TEXT NOT NULL CHECK (length(topic) BETWEEN 1 AND 128),
+    body     TEXT NOT NULL CHECK (json_valid(body)),
+    severity INTEGER NOT NULL DEFAULT 1 CHECK (severity BETWEEN 0 AND 4),
+    seal     BLOB
+) STRICT;
 
 CREATE TABLE "findings" (
     id              INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -134,6 +294,26 @@ CREATE TABLE schema_version (
     check_sql  TEXT NOT NULL
 ) STRICT;
 
+CREATE TABLE "seals_00" (event_id INTEGER PRIMARY KEY, seal BLOB NOT NULL) STRICT;
+
+CREATE TABLE segment_topics (
+    topic  TEXT NOT NULL,
+    slot   INTEGER NOT NULL,
+    events INTEGER NOT NULL CHECK (events > 0),
+    PRIMARY KEY (topic, slot)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE segments (
+    slot      INTEGER PRIMARY KEY CHECK (slot BETWEEN 0 AND 15),
+    first_id  INTEGER NOT NULL,
+    last_id   INTEGER NOT NULL CHECK (last_id >= first_id),
+    events    INTEGER NOT NULL CHECK (events > 0),
+    bytes     INTEGER NOT NULL,
+    oldest_ms INTEGER NOT NULL,
+    newest_ms INTEGER NOT NULL,
+    anchor    BLOB
+) STRICT;
+
 CREATE TABLE "sensors" (
     id         INTEGER PRIMARY KEY AUTOINCREMENT,
     name       TEXT NOT NULL UNIQUE CHECK (length(name) BETWEEN 1 AND 128),
@@ -162,11 +342,14 @@ CREATE TABLE "stages" (
     UNIQUE (run_id, step)
 ) STRICT;
 
-CREATE TABLE topics (
+CREATE TABLE topic_names (
     name     TEXT PRIMARY KEY,
-    events   INTEGER NOT NULL CHECK (events >= 0),
     first_id INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
+
+CREATE VIEW topics AS
+SELECT name, coalesce(counted.events, 0) AS events, first_id
+FROM topic_names LEFT JOIN (SELECT topic, sum(events) AS events FROM segment_topics GROUP BY topic) AS counted ON counted.topic = name;
 
 CREATE INDEX artifacts_by_job ON "artifacts" (job_id, id) WHERE job_id IS NOT NULL;
 
@@ -180,7 +363,37 @@ CREATE INDEX artifacts_damaged ON "artifacts" (id) WHERE state = 'damaged';
 
 CREATE INDEX baselines_by_profile ON "baselines" (profile, id);
 
-CREATE INDEX events_severe ON events (id) WHERE severity >= 3;
+CREATE INDEX events_01_severe ON events_01 (id) WHERE severity >= 3;
+
+CREATE INDEX events_02_severe ON events_02 (id) WHERE severity >= 3;
+
+CREATE INDEX events_03_severe ON events_03 (id) WHERE severity >= 3;
+
+CREATE INDEX events_04_severe ON events_04 (id) WHERE severity >= 3;
+
+CREATE INDEX events_05_severe ON events_05 (id) WHERE severity >= 3;
+
+CREATE INDEX events_06_severe ON events_06 (id) WHERE severity >= 3;
+
+CREATE INDEX events_07_severe ON events_07 (id) WHERE severity >= 3;
+
+CREATE INDEX events_08_severe ON events_08 (id) WHERE severity >= 3;
+
+CREATE INDEX events_09_severe ON events_09 (id) WHERE severity >= 3;
+
+CREATE INDEX events_10_severe ON events_10 (id) WHERE severity >= 3;
+
+CREATE INDEX events_11_severe ON events_11 (id) WHERE severity >= 3;
+
+CREATE INDEX events_12_severe ON events_12 (id) WHERE severity >= 3;
+
+CREATE INDEX events_13_severe ON events_13 (id) WHERE severity >= 3;
+
+CREATE INDEX events_14_severe ON events_14 (id) WHERE severity >= 3;
+
+CREATE INDEX events_15_severe ON events_15 (id) WHERE severity >= 3;
+
+CREATE INDEX events_severe ON "events_00" (id) WHERE severity >= 3;
 
 CREATE INDEX findings_by_state ON "findings" (state, id);
 
@@ -197,18 +410,3 @@ CREATE INDEX runs_by_profile ON "runs" (profile, id);
 CREATE INDEX stages_by_job ON "stages" (job_id);
 
 CREATE INDEX stages_pending ON "stages" (id) WHERE state = 'pending';
-
-CREATE TRIGGER events_topic_added AFTER INSERT ON events BEGIN
-    INSERT INTO topics (name, events, first_id) VALUES (NEW.topic, 1, NEW.id)
-    ON CONFLICT (name) DO UPDATE SET events = events + 1;
-END;
-
-CREATE TRIGGER events_topic_changed AFTER UPDATE OF topic ON events BEGIN
-    UPDATE topics SET events = events - 1 WHERE name = OLD.topic;
-    INSERT INTO topics (name, events, first_id) VALUES (NEW.topic, 1, NEW.id)
-    ON CONFLICT (name) DO UPDATE SET events = events + 1;
-END;
-
-CREATE TRIGGER events_topic_gone AFTER DELETE ON events BEGIN
-    UPDATE topics SET events = events - 1 WHERE name = OLD.topic;
-END;

@@ -62,15 +62,25 @@ impl Client {
 
     /// As [`Client::ask`], for an answer that is no JSON document.
     pub(crate) async fn ask_bytes(&self, path: &str) -> Result<Result<Bytes, (StatusCode, Fault)>> {
+        self.asked_again(path, ANSWER_TIME).await
+    }
+
+    async fn asked_again(&self, path: &str, within: Duration) -> Result<Result<Bytes, (StatusCode, Fault)>> {
         let began = Instant::now();
         loop {
-            match self.call(Method::GET, path, Bytes::new(), ANSWER_TIME).await {
+            match self.call(Method::GET, path, Bytes::new(), within).await {
                 Ok((status, bytes)) if status.is_success() => return Ok(Ok(bytes)),
                 Ok((status, bytes)) => return Ok(Err((status, refusal(path, status, &bytes)))),
                 Err(fault) if fault.code == Code::CoreUnreachable && began.elapsed() < self.patience => tokio::time::sleep(AGAIN).await,
                 Err(fault) => return Err(fault),
             }
         }
+    }
+
+    /// As [`Client::get`], for an answer that takes long, or that core holds back until there is something to say.
+    pub(crate) async fn get_long<T: DeserializeOwned>(&self, path: &str) -> Result<T> {
+        let bytes = self.asked_again(path, LONG_ANSWER_TIME).await?.map_err(|(_, fault)| fault)?;
+        document(path, &bytes)
     }
 
     /// `POST path` with a JSON body. For calls that may take long.

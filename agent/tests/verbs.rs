@@ -171,12 +171,18 @@ fn many_lines_become_few_commits_and_a_bad_one_says_how_far_it_went() {
 #[test]
 fn prune_applies_the_configured_policy() {
     let node = Node::new();
+    node.put("etc/smolotchi/config.d/50-local.toml", "[retention]\nmax_events = 1000\nmax_age_days = 0\n");
     let _core = node.core();
-    node.put("etc/smolotchi/config.d/50-local.toml", "[retention]\nmax_events = 3\nmax_age_days = 0\n");
-    node.run_with_input(&["events", "append"], &"{\"topic\":\"t\",\"body\":1}\n".repeat(9)).ok();
-    assert_eq!(node.run(&["prune", "--dry-run"]).ok().stdout, "would remove 7 events, 3 stay (policy: 3 events, any number of days)\n");
-    assert_eq!(node.run(&["prune"]).ok().stdout, "removed 7 events, 3 stay (policy: 3 events, any number of days)\n");
-    assert_eq!(node.run(&["prune"]).ok().stdout, "removed 0 events, 3 stay (policy: 3 events, any number of days)\n");
+    node.run_with_input(&["events", "append"], &"{\"topic\":\"t\",\"body\":1}\n".repeat(3000)).ok();
+    let part = "events events_01: 1 to 1001, 1001 rows, 17 KiB (count)\nevents events_02: 1002 to 2001, 1000 rows, 17 KiB (count)\n";
+    let policy = "(policy: 1000 events, any number of days)\n";
+    let said = node.run(&["prune", "--dry-run"]).ok().stdout;
+    assert_eq!(said, format!("{part}would remove 2001 events, 1000 stay {policy}"));
+    let done = node.run(&["prune"]).ok().stdout;
+    assert!(done.starts_with(&format!("{part}removed 2001 events, 1000 stay, ")) && done.contains(" KiB are free again "), "{done}");
+    assert_eq!(node.run(&["prune"]).ok().stdout, format!("removed 0 events, 1000 stay {policy}"));
+    let audited = node.run(&["audit", "verify"]).ok().stdout;
+    assert!(audited.starts_with("whole: 1000 events, 1000 of them sealed"), "{audited}");
 }
 
 #[test]

@@ -121,13 +121,46 @@ fn settle(db: &Connection, path: &Path) -> Result<()> {
 pub(crate) fn problems(db: &Connection, path: &Path, full: bool) -> Result<Vec<String>> {
     let pragma = if full { "PRAGMA integrity_check(20)" } else { "PRAGMA quick_check(20)" };
     let read = || -> rusqlite::Result<Vec<String>> { db.prepare(pragma)?.query_map((), |row| row.get(0))?.collect() };
-    match read() {
+    said(read(), path)
+}
+
+fn said(read: rusqlite::Result<Vec<String>>, path: &Path) -> Result<Vec<String>> {
+    match read {
         Ok(lines) => Ok(lines.into_iter().filter(|line| line != "ok").collect()),
         Err(error) => match failed(path, "could not check the database")(error) {
             StoreError::Damaged { what, .. } => Ok(vec![what]),
             other => Err(other),
         },
     }
+}
+
+/// As [`problems`] without `full`, but these tables are left out. Only where the log is empty.
+pub(crate) fn problems_beside(db: &Connection, path: &Path, left_out: &[String]) -> Result<Vec<String>> {
+    let bytes = |pragma| db.pragma_query_value(None, pragma, |row| row.get::<_, i64>(0)).map(i64::unsigned_abs);
+    let needed = bytes("page_count")
+        .and_then(|pages| bytes("page_size").map(|size| pages * size))
+        .map_err(failed(path, "could not read the size"))?;
+    let there = std::fs::metadata(path).map_err(io(path, "could not read the database's metadata"))?.len();
+    if there < needed {
+        return Ok(vec![format!("the file has {there} bytes, not {needed}: its end is missing")]);
+    }
+    let read = || -> rusqlite::Result<Vec<String>> {
+        let mut tables: Vec<String> = db
+            .prepare("SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\'")?
+            .query_map((), |row| row.get(0))?
+            .collect::<rusqlite::Result<_>>()?;
+        tables.retain(|table| !left_out.contains(table));
+        tables.extend(["sqlite_schema".to_owned(), "sqlite_sequence".to_owned()]);
+        let mut found = Vec::new();
+        for table in tables {
+            let mut check = db.prepare(&format!("PRAGMA quick_check(\"{}\")", table.replace('"', "\"\"")))?;
+            for line in check.query_map((), |row| row.get::<_, String>(0))? {
+                found.push(line?);
+            }
+        }
+        Ok(found)
+    };
+    said(read(), path)
 }
 
 /// The name of a file that SQLite or we keep beside the database.

@@ -9,6 +9,9 @@ use sha2::{Digest, Sha256};
 /// What an undo puts aside for the next way up lives in tables with this prefix.
 const PARKED: &str = "parked_";
 
+/// Says where in the ring which events are, not what they are. `seals_00` is a column of theirs.
+const LAYOUT: &[&str] = &["segments", "segment_topics", "seals_00"];
+
 /// One table with rows of somebody's: not the record of migrations, not SQLite's own but for its counters.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Table {
@@ -17,6 +20,8 @@ pub(crate) struct Table {
     pub(crate) columns: Vec<String>,
     /// The columns of its primary key, in order; empty if it has none.
     pub(crate) key: Vec<String>,
+    /// The tables that its rows are in: itself, but for the event log in a ring.
+    pub(crate) parts: Vec<String>,
 }
 
 impl Table {
@@ -56,7 +61,26 @@ fn table(db: &Connection, name: String) -> rusqlite::Result<Table> {
     let names = columns.iter().map(|(column, _)| column.clone()).collect();
     columns.retain(|(_, place)| *place > 0);
     columns.sort_by_key(|(_, place)| *place);
-    Ok(Table { name, columns: names, key: columns.into_iter().map(|(column, _)| column).collect() })
+    let key = columns.into_iter().map(|(column, _)| column).collect();
+    Ok(Table { parts: vec![name.clone()], name, columns: names, key })
+}
+
+/// As [`tables`], as one that knows nothing of the ring would see them: the event log is one table, `events`, and how it lies in
+/// segments is not told.
+pub(crate) fn logical(db: &Connection) -> rusqlite::Result<Vec<Table>> {
+    let mut found = tables(db)?;
+    let is_part =
+        |name: &str| name.strip_prefix("events_").is_some_and(|slot| slot.len() == 2 && slot.bytes().all(|byte| byte.is_ascii_digit()));
+    let parts: Vec<String> = found.iter().filter(|table| is_part(&table.name)).map(|table| table.name.clone()).collect();
+    if parts.is_empty() {
+        return Ok(found);
+    }
+    found.retain(|table| !parts.contains(&table.name) && !LAYOUT.contains(&table.name.as_str()));
+    let mut events = table(db, "events".to_owned())?;
+    (events.key, events.parts) = (vec!["id".to_owned()], parts);
+    found.push(events);
+    found.sort_by(|one, other| one.name.cmp(&other.name));
+    Ok(found)
 }
 
 /// What a state of a database holds. Two states with equal pictures hold the same rows.
@@ -147,9 +171,9 @@ fn feed(hash: &mut Sha256, value: ValueRef<'_>) {
 }
 
 impl Picture {
-    /// The same but for the counters of ids, which may run ahead of the rows.
+    /// The same but for the counters of ids, which may run ahead of the rows, and the chain, which knows of that.
     pub(crate) fn without_counters(mut self) -> Picture {
-        self.tables.retain(|(table, _)| table.name != "sqlite_sequence");
+        self.tables.retain(|(table, _)| !["sqlite_sequence", "chain"].contains(&table.name.as_str()));
         self
     }
 

@@ -69,8 +69,8 @@ fn exported(live: &Path, snapshot: &Path, export: &Path, staged: &Path) -> Resul
 }
 
 fn tables(live: &Connection, copy: &Connection, snapshot: &Path, out: &mut Lines, beyond: &mut Beyond) -> Result<()> {
-    let theirs = content::tables(copy).map_err(failed(snapshot, "could not read the snapshot"))?;
-    let ours = match content::tables(live) {
+    let theirs = content::logical(copy).map_err(failed(snapshot, "could not read the snapshot"))?;
+    let ours = match content::logical(live) {
         Ok(tables) => tables,
         Err(error) => {
             beyond.unread.push(format!("the list of tables: {error}"));
@@ -88,19 +88,21 @@ fn tables(live: &Connection, copy: &Connection, snapshot: &Path, out: &mut Lines
         let compared = Compared::new(copy, &table, theirs.iter().find(|other| other.name == table.name));
         let mut compared = compared.map_err(failed(snapshot, "could not read the snapshot"))?;
         let mut changed = 0;
-        let gaps = walk(live, &table, |row| {
-            match compared.look(row).map_err(Stop::Snapshot)? {
-                Found::Lacking => out.add(&table, row).map_err(Stop::Write)?,
-                Found::Changed => changed += 1,
-                Found::Same => {}
+        for part in &table.parts {
+            let gaps = walk(live, &table, part, |row| {
+                match compared.look(row).map_err(Stop::Snapshot)? {
+                    Found::Lacking => out.add(&table, row).map_err(Stop::Write)?,
+                    Found::Changed => changed += 1,
+                    Found::Same => {}
+                }
+                Ok(())
+            });
+            match gaps {
+                Ok(gaps) => beyond.unread.extend(gaps.into_iter().map(|gap| format!("table {}: {gap}", table.name))),
+                Err(Stop::Snapshot(error)) => return Err(failed(snapshot, "could not read the snapshot")(error)),
+                Err(Stop::Write(error)) => return Err(error),
+                Err(Stop::Live(error)) => beyond.unread.push(format!("table {}: {error}", table.name)),
             }
-            Ok(())
-        });
-        match gaps {
-            Ok(gaps) => beyond.unread.extend(gaps.into_iter().map(|gap| format!("table {}: {gap}", table.name))),
-            Err(Stop::Snapshot(error)) => return Err(failed(snapshot, "could not read the snapshot")(error)),
-            Err(Stop::Write(error)) => return Err(error),
-            Err(Stop::Live(error)) => beyond.unread.push(format!("table {}: {error}", table.name)),
         }
         if changed > 0 {
             beyond.changed.insert(table.name, changed);
@@ -127,9 +129,13 @@ impl From<rusqlite::Error> for Stop {
 }
 
 /// Gives every row that can be read to `take`; returns the parts that can't, in words.
-fn walk(db: &Connection, table: &Table, mut take: impl FnMut(&Row<'_>) -> Result<(), Stop>) -> Result<Vec<String>, Stop> {
-    let columns: Vec<String> = table.columns.iter().map(|column| quoted(column)).collect();
-    let (list, name) = (columns.join(", "), table.quoted());
+fn walk(db: &Connection, table: &Table, part: &str, mut take: impl FnMut(&Row<'_>) -> Result<(), Stop>) -> Result<Vec<String>, Stop> {
+    // The bulk of the events has its seals beside it.
+    let beside = |column: &String| part == "events_00" && column == "seal";
+    let column =
+        |column: &String| if beside(column) { "(SELECT seal FROM seals_00 WHERE event_id = id)".to_owned() } else { quoted(column) };
+    let columns: Vec<String> = table.columns.iter().map(column).collect();
+    let (list, name) = (columns.join(", "), quoted(part));
     // `rowid` names another column in some tables, and there is none in others: those are walked in one go.
     let by_rowid = !table.columns.iter().any(|column| column.eq_ignore_ascii_case("rowid"))
         && db.prepare(&format!("SELECT rowid FROM {name}")).is_ok();

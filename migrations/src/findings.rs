@@ -502,7 +502,7 @@ impl Store {
         now_ms: i64,
         work: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<(T, Vec<NewEvent>)>,
     ) -> Result<T> {
-        let append = self.statements.append;
+        let append = self.appending();
         let write = |db: &mut Connection| -> rusqlite::Result<T> {
             let tx = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
             let (done, events) = work(&tx)?;

@@ -4,7 +4,7 @@
 
 use crate::connect::{self, beside, damaged, failed, io};
 use crate::content::{self, Picture};
-use crate::{Result, StoreError, export, records};
+use crate::{Result, StoreError, export, records, ring};
 use rusqlite::Connection;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -155,7 +155,7 @@ fn raise_counters(copy: &Path, counters: &[(String, i64)]) -> Result<()> {
         }
         Ok(())
     };
-    raise().map_err(failed(copy, "could not carry the counters of ids over"))?;
+    raise().and_then(|()| ring::skip(&db)).map_err(failed(copy, "could not carry the counters of ids over"))?;
     db.close().map_err(|(_, error)| failed(copy, "could not close the database")(error))
 }
 

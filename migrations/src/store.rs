@@ -4,23 +4,29 @@
 
 use crate::connect::{self, failed};
 use crate::rules::{self, Statements};
-use crate::{Event, NewEvent, Result, Severity, StoreError, records, schema_own};
+use crate::{NewEvent, Result, StoreError, records, ring, schema_own};
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 /// The longest topic, in bytes.
 pub const TOPIC_BYTES: usize = 128;
-const DAY_MS: i64 = 24 * 60 * 60 * 1000;
+/// How many events make a segment full when nobody says how many are kept.
+const SEGMENT_EVENTS: u64 = 100_000;
 
 /// The open database, of exactly this release's schema.
 #[derive(Debug)]
 pub struct Store {
     pub(crate) db: Connection,
     pub(crate) path: PathBuf,
-    schema: u32,
-    pub(crate) statements: Statements,
+    pub(crate) schema: u32,
+    statements: Statements,
+    /// A segment of the event log with so many events is full.
+    pub(crate) segment_events: u64,
+    /// The database's file, to give space back. After the connection: closing it gives up the connection's locks.
+    pub(crate) file: Option<File>,
 }
 
 /// What [`Store::append`] did.
@@ -54,26 +60,11 @@ pub struct Proof {
     pub schema: u32,
 }
 
-/// What may stay. `None` means no limit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
-pub struct RetentionPolicy {
-    /// At most so many events.
-    pub max_events: Option<u64>,
-    /// No events older than so many days.
-    pub max_age_days: Option<u32>,
-}
-
-/// What [`Store::retain`] did, or would do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-pub struct Retained {
-    /// How many events went (or would go).
-    pub deleted: u64,
-    /// How many stay (or would stay).
-    pub kept: u64,
-}
-
 impl Store {
     /// Opens an existing, whole database of this release's schema. Never creates, never migrates.
+    ///
+    /// After a clean stop, segments of the event log that nothing is written to any more are not read: damage in them is found
+    /// when they are read, by an audit and by [`crate::check`]. After any other end, everything is.
     ///
     /// # Errors
     /// `store.missing`, `store.damaged`, `store.older-schema`, `store.newer-schema`, `store.checksum`, `store.wrong-user`,
@@ -85,6 +76,8 @@ impl Store {
     /// As [`Store::open`], by a release whose schema is `own`: for tests of what an older release writes.
     #[doc(hidden)]
     pub fn open_as(own: u32, path: &Path) -> Result<Store> {
+        // A log that is still there was left by an end that was not a stop: then everything is looked at, else what may be written to.
+        let stopped = std::fs::metadata(connect::beside(path, "-wal")).map_or(true, |log| log.len() == 0);
         let db = connect::writer(path)?;
         let records = records::read(&db, path)?;
         let current = records.len() as u32;
@@ -95,15 +88,43 @@ impl Store {
         if current < own {
             return Err(StoreError::Older { current, own });
         }
-        if let Some(problem) = connect::problems(&db, path, false)?.into_iter().next() {
+        let problems = if stopped && own >= ring::SCHEMA {
+            let full = ring::full(&db).map_err(failed(path, "could not read the segments"))?;
+            connect::problems_beside(&db, path, &full)?
+        } else {
+            connect::problems(&db, path, false)?
+        };
+        if let Some(problem) = problems.into_iter().next() {
             return Err(connect::damaged(path, problem));
         }
-        Ok(Store { db, path: path.to_owned(), schema: own, statements: rules::statements(own) })
+        let statements = rules::statements(own);
+        Ok(Store { db, path: path.to_owned(), schema: own, statements, segment_events: SEGMENT_EVENTS, file: None })
     }
 
     /// Refuses what this database has no tables for: an older release's schema. `what` is the thing, in the plural.
     pub(crate) fn needs(&self, schema: u32, what: &'static str) -> Result<()> {
         if self.schema < schema { Err(StoreError::NotInSchema { what, schema: self.schema, needs: schema }) } else { Ok(()) }
+    }
+
+    /// Makes segments of the event log of a size that fits how many events are kept: an eighth, 1,000 to 100,000.
+    pub fn expect_events(&mut self, kept: Option<u64>) {
+        self.segment_events = kept.map_or(SEGMENT_EVENTS, |kept| (kept / 8).clamp(1_000, SEGMENT_EVENTS));
+    }
+
+    /// As [`Store::expect_events`], for tests of what otherwise takes many events.
+    #[doc(hidden)]
+    pub fn full_at(&mut self, events: u64) {
+        self.segment_events = events;
+    }
+
+    /// Counts what this connection has changed so far: it only says whether there was anything.
+    pub fn changes(&self) -> u64 {
+        self.db.total_changes()
+    }
+
+    /// How a transaction of the store appends its events: [`insert_events`].
+    pub(crate) fn appending(&self) -> Appending {
+        Appending { schema: self.schema, sql: self.statements.append, most: self.segment_events }
     }
 
     /// Commits a batch in one transaction; on return it survives a power cut. All or nothing; an empty batch writes nothing.
@@ -118,25 +139,14 @@ impl Store {
             let newest = self.newest()?;
             return Ok(Appended { appended: 0, last_id: newest.map_or(0, |(id, _)| id) });
         }
-        let sql = self.statements.append;
+        let how = self.appending();
         let write = |db: &mut Connection| -> rusqlite::Result<i64> {
             let tx = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
-            insert_events(&tx, sql, events, at_ms)?;
-            let last = tx.last_insert_rowid();
+            let last = insert_events(&tx, how, events, at_ms)?;
             tx.commit().map(|()| last)
         };
         let last_id = write(&mut self.db).map_err(failed(&self.path, "could not commit the events"))?;
         Ok(Appended { appended: events.len() as u64, last_id })
-    }
-
-    /// The newest events, newest first.
-    pub fn recent(&self, limit: u32) -> Result<Vec<Event>> {
-        self.events(self.statements.recent, limit)
-    }
-
-    /// The newest warnings and errors, newest first; empty in schema 1, which has no severities.
-    pub fn recent_severe(&self, limit: u32) -> Result<Vec<Event>> {
-        self.statements.severe.map_or_else(|| Ok(Vec::new()), |sql| self.events(sql, limit))
     }
 
     /// Figures for status. Cheap: the counts are kept, not counted (but in schema 1).
@@ -164,91 +174,51 @@ impl Store {
         Ok(Proof { micros: u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX), schema: self.schema })
     }
 
-    /// Deletes the oldest events that the policy does not keep. Writes nothing when there is nothing to delete.
-    ///
-    /// Age deletes from the oldest id up to the first event that is young enough, not by each row's own time: after a
-    /// boot with a wrong clock, events dated 1970 among young ones stay.
-    pub fn retain(&mut self, policy: &RetentionPolicy, now_ms: i64, dry_run: bool) -> Result<Retained> {
-        let total = self.total()?;
-        let Some(first_kept) = self.first_kept(policy, now_ms)? else {
-            return Ok(Retained { deleted: 0, kept: total });
-        };
-        let fail = "could not delete old events";
-        let deleted: u64 = if dry_run {
-            let count = self.db.query_row(rules::COUNT_BEFORE, (first_kept,), |row| row.get::<_, i64>(0));
-            count.map_err(failed(&self.path, fail))?.unsigned_abs()
-        } else {
-            self.db.execute(rules::DELETE_BEFORE, (first_kept,)).map_err(failed(&self.path, fail))? as u64
-        };
-        Ok(Retained { deleted, kept: total.saturating_sub(deleted) })
-    }
-
-    /// The id from which on events are kept; `None` if all are.
-    fn first_kept(&self, policy: &RetentionPolicy, now_ms: i64) -> Result<Option<i64>> {
-        let fail = || failed(&self.path, "could not find the old events");
-        let (Some((newest, _)), Some((oldest, oldest_at))) = (self.newest()?, self.pair(rules::OLDEST)?) else { return Ok(None) };
-        let mut first_kept = oldest;
-        if let Some(most) = policy.max_events {
-            let most = i64::try_from(most).unwrap_or(i64::MAX);
-            // The span of ids is never less than the count: most days this alone says that nothing is to be done.
-            if newest - oldest >= most {
-                let beyond = self.db.query_row(rules::BEYOND, (most,), |row| row.get::<_, i64>(0)).optional().map_err(fail())?;
-                first_kept = first_kept.max(beyond.map_or(oldest, |id| id + 1));
-            }
-        }
-        if let Some(days) = policy.max_age_days {
-            let since = now_ms.saturating_sub(i64::from(days).saturating_mul(DAY_MS));
-            if oldest_at < since {
-                let young = self.db.query_row(rules::FIRST_SINCE, (since,), |row| row.get::<_, i64>(0)).optional().map_err(fail())?;
-                first_kept = first_kept.max(young.unwrap_or(newest + 1));
-            }
-        }
-        Ok((first_kept > oldest).then_some(first_kept))
-    }
-
     fn total(&self) -> Result<u64> {
+        if self.schema >= ring::SCHEMA {
+            return Ok(self.segments()?.iter().map(|segment| segment.events).sum());
+        }
         let total = self.db.query_row(self.statements.total, (), |row| row.get::<_, i64>(0));
         total.map(i64::unsigned_abs).map_err(failed(&self.path, "could not count the events"))
     }
 
-    fn newest(&self) -> Result<Option<(i64, i64)>> {
-        self.pair(rules::NEWEST)
+    /// The newest event's id.
+    pub fn newest_id(&self) -> Result<Option<i64>> {
+        self.newest().map(|newest| newest.map(|(id, _)| id))
     }
 
-    fn pair(&self, sql: &str) -> Result<Option<(i64, i64)>> {
+    /// The newest event's id and time.
+    fn newest(&self) -> Result<Option<(i64, i64)>> {
+        if self.schema >= ring::SCHEMA {
+            return self.recent(1).map(|events| events.first().map(|event| (event.id, event.at_ms)));
+        }
+        let sql = rules::NEWEST;
         let row = self.db.prepare_cached(sql).and_then(|mut query| query.query_row((), |row| Ok((row.get(0)?, row.get(1)?))).optional());
         row.map_err(failed(&self.path, "could not read the events"))
     }
-
-    fn events(&self, sql: &str, limit: u32) -> Result<Vec<Event>> {
-        let read = || -> rusqlite::Result<Vec<Event>> {
-            let mut query = self.db.prepare_cached(sql)?;
-            let rows = query.query_map((limit,), |row| {
-                let severity: Option<i64> = row.get(4)?;
-                Ok(Event {
-                    id: row.get(0)?,
-                    at_ms: row.get(1)?,
-                    topic: row.get(2)?,
-                    body: row.get(3)?,
-                    severity: severity.and_then(Severity::from_number),
-                })
-            })?;
-            rows.collect()
-        };
-        read().map_err(failed(&self.path, "could not read the events"))
-    }
 }
 
-/// Appends events within a transaction of another's. `sql` is [`Statements::append`].
-pub(crate) fn insert_events(tx: &rusqlite::Transaction<'_>, sql: &str, events: &[NewEvent], at_ms: i64) -> rusqlite::Result<()> {
+/// How the events of a transaction are appended: [`Store::appending`] says it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Appending {
+    schema: u32,
+    sql: &'static str,
+    most: u64,
+}
+
+/// Appends events in somebody's transaction; returns the last id, 0 if there are none. They must be valid.
+pub(crate) fn insert_events(db: &Connection, how: Appending, events: &[NewEvent], at_ms: i64) -> rusqlite::Result<i64> {
     if events.is_empty() {
-        return Ok(());
+        return Ok(0);
     }
-    let mut insert = tx.prepare_cached(sql)?;
+    if how.schema >= ring::SCHEMA {
+        return ring::append(db, events, at_ms, how.most);
+    }
+    let mut insert = db.prepare_cached(how.sql)?;
     for event in events {
         insert.execute((at_ms, &event.topic, &event.body, event.severity.map(|severity| severity as u8)))?;
     }
-    Ok(())
+    Ok(db.last_insert_rowid())
 }
 
 /// What the schema's own constraints would refuse, said in words.

@@ -5,7 +5,7 @@
 
 mod common;
 
-use common::{Dice, database, fill, fill_work, number};
+use common::{Dice, audit, database, fill, fill_work, number, retain};
 use rusqlite::Connection;
 use smolotchi_store::migrate::{Direction, inspect, run_as};
 use smolotchi_store::{RetentionPolicy, Store, schema_own};
@@ -75,9 +75,14 @@ impl Model {
 fn live(own: u32, path: &Path, dice: &mut Dice, model: &mut Model) -> i64 {
     let mut store = Store::open_as(own, path).unwrap();
     let newest = store.summary().unwrap().newest_id.unwrap_or(0);
+    store.full_at(30);
     fill(&mut store, dice, 40);
     let total = store.summary().unwrap().events_total;
-    store.retain(&RetentionPolicy { max_events: Some(total - 25), max_age_days: None }, 0, false).unwrap();
+    retain(&mut store, &RetentionPolicy { max_events: Some(total - 25), ..RetentionPolicy::default() }, 0);
+    if own >= 7 {
+        let report = audit(&store);
+        assert!(report.whole, "{report:?}");
+    }
     drop(store);
     let oldest: i64 = Connection::open(path).unwrap().query_row("SELECT min(id) FROM events", (), |row| row.get(0)).unwrap();
     model.events.retain(|id, _| *id >= oldest);

@@ -62,6 +62,7 @@ catalogue! {
     StoreDamaged, "store.damaged", Operator, "keep a copy of the file, then see the runbook store.damaged for the way back to a snapshot";
     StoreBusy, "store.busy", Runtime, "core owns the database while it runs: ask core, or stop it first";
     StoreWrongUser, "store.wrong-user", Usage, "the database belongs to the user smolotchi: runuser -u smolotchi -- smolotchi …";
+    AuditBroken, "audit.broken", Operator, "keep a copy of the database, then see the runbook audit.broken";
     StoreFailed, "store.failed", Runtime, "see the details; smolotchi db check tells whether the database is whole";
 
     // Core, web, prune.

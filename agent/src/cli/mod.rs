@@ -3,11 +3,13 @@
 mod ai;
 pub(crate) mod care;
 mod display;
+mod events;
 mod readings;
 mod work;
 
 pub(crate) use ai::{Ai, AiVerb, BaselineVerb, FindingState, FindingsVerb, ProfilesVerb};
 pub(crate) use display::Display;
+pub(crate) use events::{AuditVerb, Which};
 pub(crate) use readings::ReadingsVerb;
 pub(crate) use work::{ArtifactsVerb, JobsVerb, LocksVerb, StagesVerb};
 
@@ -139,6 +141,9 @@ Exit codes: 0 healthy, 10 unhealthy (health.unhealthy), 30 core can't be asked (
     /// Say what a profile is expected to find.
     #[command(subcommand)]
     Baseline(BaselineVerb),
+    /// Check that the event log is what was written.
+    #[command(subcommand)]
+    Audit(AuditVerb),
     /// Look at, check and migrate the database.
     #[command(subcommand)]
     Db(DbVerb),
@@ -211,11 +216,13 @@ pub(crate) struct Prune {
 #[derive(Debug, Subcommand)]
 pub(crate) enum EventsVerb {
     /// Show the newest events, newest first.
-    #[command(after_help = "Example:\n  smolotchi events list --limit 100 --format json | jq -r '.events[].topic'")]
+    #[command(after_help = events::LIST_EXAMPLES)]
     List {
         /// How many, at most.
         #[arg(long, default_value_t = 20, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
         limit: u32,
+        #[command(flatten)]
+        which: events::Which,
     },
     /// Append events; they are on the disk when this returns.
     #[command(after_help = "\

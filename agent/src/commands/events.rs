@@ -1,14 +1,19 @@
 //! `smolotchi events`: read and write the event log, through core.
 
-use crate::cli::{EventsVerb, Severity};
+use crate::cli::{EventsVerb, Severity, Which};
 use crate::client::{Client, block_on};
+use crate::clock;
 use crate::paths::Paths;
 use crate::wire::{Appended, Event, Events, MAX_BODY, MAX_EVENTS, NewEvent, NewEvents};
 use serde_json::Value;
 use smolotchi_operator::output::{columns, emit};
 use smolotchi_operator::{Code, Exit, Fault, Format, Result, Table};
-use std::io::{BufRead, IsTerminal};
+use std::io::{BufRead, IsTerminal, Write};
+use std::time::Duration;
+use tokio::signal::unix::{SignalKind, signal};
 
+/// How long a core that is being upgraded is waited for while its events are followed.
+const PATIENCE: Duration = Duration::from_secs(120);
 /// Half of what core takes: the rest is room for how JSON writes it.
 const BATCH_BYTES: usize = MAX_BODY / 2;
 
@@ -43,8 +48,13 @@ pub(crate) fn words(body: &Value) -> String {
 pub(crate) fn run(paths: &Paths, format: Format, verb: EventsVerb) -> Result<Exit> {
     let client = Client::new(paths.socket());
     match verb {
-        EventsVerb::List { limit } => {
-            let events: Events = block_on(client.get(&format!("/v1/events?limit={limit}")))?;
+        EventsVerb::List { limit, which } => {
+            let filter = filter(&which, clock::now_ms())?;
+            if which.follow {
+                return block_on(follow(&Client::patient(paths.socket(), PATIENCE), format, limit, &filter));
+            }
+            let before = which.before.map_or_else(String::new, |id| format!("&before={id}"));
+            let events: Events = block_on(client.get(&format!("/v1/events?limit={limit}{filter}{before}")))?;
             emit(format, &events);
         }
         EventsVerb::Append { topic: Some(topic), body, severity } => {
@@ -58,6 +68,94 @@ pub(crate) fn run(paths: &Paths, format: Format, verb: EventsVerb) -> Result<Exi
         EventsVerb::Append { topic: None, .. } => emit(format, &block_on(stream(&client, &mut std::io::stdin().lock()))?),
     }
     Ok(Exit::Success)
+}
+
+/// What is asked for, as a query's end.
+fn filter(which: &Which, now_ms: i64) -> Result<String> {
+    let mut text = String::new();
+    let mut add = |name: &str, value: &str| {
+        text += &format!("&{name}=");
+        // Every byte that isn't plain is written as its number.
+        for byte in value.bytes() {
+            if byte.is_ascii_alphanumeric() || b"-._".contains(&byte) {
+                text.push(char::from(byte))
+            } else {
+                text += &format!("%{byte:02X}")
+            }
+        }
+    };
+    if let Some(topic) = &which.topic {
+        add("topic", topic);
+    }
+    if let Some(severity) = which.severity {
+        add("severity", severity_of(severity).as_str());
+    }
+    if let Some(since) = &which.since {
+        add("since", &clock::rfc3339(moment(since, now_ms)?));
+    }
+    if let Some(search) = &which.search {
+        add("search", search);
+    }
+    Ok(text)
+}
+
+/// A time, or how long before now.
+fn moment(text: &str, now_ms: i64) -> Result<i64> {
+    if let Ok(time) = text.parse::<jiff::Timestamp>() {
+        return Ok(time.as_millisecond());
+    }
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at(digits);
+    let unit = [("s", 1), ("min", 60), ("h", 3600), ("d", 86_400)].into_iter().find(|(name, _)| *name == unit.trim());
+    let span = number.parse::<i64>().ok().zip(unit).and_then(|(number, (_, seconds))| number.checked_mul(seconds * 1000));
+    span.map(|span| now_ms.saturating_sub(span)).ok_or_else(|| {
+        Fault::new(Code::Usage, "this is no time").fact("since", text).fact("expected", "2026-01-31T12:00:00Z, or 90 s, 15 min, 2 h, 3 d")
+    })
+}
+
+/// Shows the newest events, then each new one. Ends without an error by Ctrl-C, SIGTERM, or when nobody reads any more.
+async fn follow(client: &Client, format: Format, limit: u32, filter: &str) -> Result<Exit> {
+    let failed = |error: std::io::Error| Fault::new(Code::Io, "could not wait for signals").cause(&error);
+    let (mut interrupt, mut terminate) =
+        (signal(SignalKind::interrupt()).map_err(failed)?, signal(SignalKind::terminate()).map_err(failed)?);
+    let shown = async {
+        let first: Events = client.get(&format!("/v1/events?limit={limit}{filter}")).await?;
+        let newest: Events = client.get("/v1/events?limit=1").await?;
+        let known = first.events.iter().chain(&newest.events).map(|event| event.id).max();
+        if !print(format, first.events.iter().rev()) {
+            return Ok(());
+        }
+        // What came between the two calls is asked for again: from the newest that was shown.
+        let mut after = first.events.first().map_or(known.unwrap_or(0), |event| event.id);
+        loop {
+            let more: Events = client.get_long(&format!("/v1/events?limit={MAX_EVENTS}&after={after}&wait=50{filter}")).await?;
+            if !print(format, more.events.iter()) {
+                return Ok(());
+            }
+            after = more.next.unwrap_or(after);
+        }
+    };
+    tokio::select! {
+        ended = shown => ended.map(|()| Exit::Success),
+        _ = interrupt.recv() => Ok(Exit::Success),
+        _ = terminate.recv() => Ok(Exit::Success),
+    }
+}
+
+/// Writes each event on its own line; false when nobody reads them any more.
+fn print<'events>(format: Format, events: impl Iterator<Item = &'events Event>) -> bool {
+    let mut out = anstream::stdout().lock();
+    let mut write = |line: String| out.write_all(line.as_bytes()).and_then(|()| out.flush()).is_ok();
+    for event in events {
+        let line = match format {
+            Format::Json => serde_json::to_string(event).map_or_else(|_| String::new(), |line| line + "\n"),
+            _ => columns(&[row(event)]),
+        };
+        if !write(line) {
+            return false;
+        }
+    }
+    true
 }
 
 /// Appends JSON lines, batch by batch. A fault says how many were appended before it.
@@ -140,6 +238,30 @@ mod tests {
         {
             let fault = event(line, 7).unwrap_err();
             assert_eq!((fault.code, &fault.details["line"]), (Code::StoreInvalidEvent, &Value::from(7)), "{line}");
+        }
+    }
+
+    #[test]
+    fn filters_become_a_query_or_are_refused() {
+        let which = Which {
+            topic: Some("disk".into()),
+            severity: Some(Severity::Warning),
+            since: Some("2 h".into()),
+            search: Some("50 % & é".into()),
+            before: None,
+            follow: false,
+        };
+        assert_eq!(
+            filter(&which, 7_200_000).unwrap(),
+            "&topic=disk&severity=warning&since=1970-01-01T00%3A00%3A00Z&search=50%20%25%20%26%20%C3%A9"
+        );
+        for (text, ms) in
+            [("1970-01-01T00:00:05Z", 5000), ("90s", 1_000_000 - 90_000), ("15 min", 100_000), ("1 d", 1_000_000 - 86_400_000)]
+        {
+            assert_eq!(moment(text, 1_000_000).unwrap(), ms, "{text}");
+        }
+        for text in ["", "2", "h", "2 m", "yesterday", "-2 h", "99999999999999999999 h", "9999999999999999 d"] {
+            assert_eq!(moment(text, 0).unwrap_err().code, Code::Usage, "{text}");
         }
     }
 

@@ -1,6 +1,7 @@
 //! One file per verb. Each turns options into calls of the rest of the program and prints one result.
 
 mod ai;
+mod audit;
 mod baseline;
 mod config;
 mod db;
@@ -19,7 +20,7 @@ mod status;
 mod support_bundle;
 mod work;
 
-use crate::cli::{Cli, Verb};
+use crate::cli::{AuditVerb, Cli, Verb};
 use crate::paths::Paths;
 use crate::{core, display, web};
 use smolotchi_operator::{Exit, Result};
@@ -44,6 +45,7 @@ pub(crate) fn run(cli: Cli) -> Result<Exit> {
         Verb::Findings(verb) => findings::run(&paths, format, verb),
         Verb::Explain { id } => explain::run(&paths, format, id),
         Verb::Baseline(verb) => baseline::run(&paths, format, verb),
+        Verb::Audit(AuditVerb::Verify) => audit::verify(&paths, format),
         Verb::Db(verb) => db::run(&paths, format, verb),
         Verb::Config(verb) => config::run(&paths, format, verb),
         Verb::Prune(options) => prune::run(&paths, format, options.dry_run),

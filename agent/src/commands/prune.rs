@@ -3,7 +3,7 @@
 use crate::client::{Client, block_on};
 use crate::config;
 use crate::paths::Paths;
-use crate::wire::{Retained, Retention};
+use crate::wire::{Going, Retained, Retention};
 use serde::Serialize;
 use smolotchi_operator::output::emit;
 use smolotchi_operator::{Exit, Format, Result, Table};
@@ -14,19 +14,30 @@ struct Pruned {
     dry_run: bool,
     max_events: Option<u64>,
     max_age_days: Option<u32>,
+    max_bytes: Option<u64>,
+    min_free_mib: Option<u64>,
     #[serde(flatten)]
     retained: Retained,
 }
 
 impl Table for Pruned {
     fn table(&self) -> String {
-        let Retained { deleted, kept } = self.retained;
+        let Retained { deleted, kept, going, given_back } = &self.retained;
         let verb = if self.dry_run { "would remove" } else { "removed" };
         let limit =
             |limit: Option<String>, unit: &str| limit.map_or_else(|| format!("any number of {unit}"), |limit| format!("{limit} {unit}"));
         let events = limit(self.max_events.map(|limit| limit.to_string()), "events");
         let days = limit(self.max_age_days.map(|limit| limit.to_string()), "days");
-        format!("{verb} {deleted} events, {kept} stay (policy: {events}, {days})\n")
+        let mut text: String = going
+            .iter()
+            .map(|part| {
+                let Going { kind, name, first_id, last_id, count, bytes, reason } = part;
+                format!("{kind} {name}: {first_id} to {last_id}, {count} rows, {} KiB ({reason})\n", bytes / 1024)
+            })
+            .collect();
+        let given = if *given_back == 0 { String::new() } else { format!(", {} KiB are free again", given_back / 1024) };
+        text += &format!("{verb} {deleted} events, {kept} stay{given} (policy: {events}, {days})\n");
+        text
     }
 }
 
@@ -34,8 +45,9 @@ impl Table for Pruned {
 pub(crate) fn run(paths: &Paths, format: Format, dry_run: bool) -> Result<Exit> {
     smolotchi_operator::log::role("prune");
     let policy = config::load(paths)?.retention;
-    let request = Retention { max_events: policy.max_events, max_age_days: policy.max_age_days, dry_run };
+    let config::RetentionSettings { max_events, max_age_days, max_bytes, min_free_mib } = policy;
+    let request = Retention { max_events, max_age_days, max_bytes, min_free_mib, dry_run };
     let retained = block_on(Client::new(paths.socket()).post("/v1/retention", &request))?;
-    emit(format, &Pruned { dry_run, max_events: policy.max_events, max_age_days: policy.max_age_days, retained });
+    emit(format, &Pruned { dry_run, max_events, max_age_days, max_bytes, min_free_mib, retained });
     Ok(Exit::Success)
 }

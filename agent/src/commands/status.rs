@@ -53,7 +53,7 @@ impl Table for Report {
 
 /// Prints the status. `core.unreachable` (30) when core can't be asked; an unhealthy core is still exit 0: see `health`.
 pub(crate) fn run(paths: &Paths, format: Format) -> Result<Exit> {
-    let (status, health, Events { events: recent }) = block_on(async {
+    let (status, health, Events { events: recent, .. }) = block_on(async {
         let (status, health) = health::ask(paths).await?;
         Ok((status, health, Client::new(paths.socket()).get("/v1/events?limit=5").await?))
     })?;

@@ -145,6 +145,8 @@ pub(crate) const KEYS: &[Key] = &[
     Key { name: "core.min_free_mib", kind: Kind::Integer { min: 0, max: 1_048_576, or_zero: false }, live: true },
     Key { name: "retention.max_events", kind: Kind::Integer { min: 0, max: 1_000_000_000, or_zero: false }, live: true },
     Key { name: "retention.max_age_days", kind: Kind::Integer { min: 0, max: 36_500, or_zero: false }, live: true },
+    Key { name: "retention.max_bytes", kind: Kind::Integer { min: 1_048_576, max: 1_099_511_627_776, or_zero: true }, live: true },
+    Key { name: "retention.min_free_mib", kind: Kind::Integer { min: 0, max: 1_048_576, or_zero: false }, live: true },
     Key { name: "jobs.max_age_days", kind: Kind::Integer { min: 0, max: 36_500, or_zero: false }, live: true },
     Key { name: "artifacts.max_age_days", kind: Kind::Integer { min: 0, max: 36_500, or_zero: false }, live: true },
     Key { name: "artifacts.max_mib", kind: Kind::Integer { min: 0, max: 1_048_576, or_zero: false }, live: true },

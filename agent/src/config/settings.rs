@@ -56,6 +56,10 @@ pub(crate) struct RetentionSettings {
     pub(crate) max_events: Option<u64>,
     /// The age in days from which events go.
     pub(crate) max_age_days: Option<u32>,
+    /// What the database may take, in bytes.
+    pub(crate) max_bytes: Option<u64>,
+    /// The free space in MiB below which the oldest events go.
+    pub(crate) min_free_mib: Option<u64>,
 }
 
 /// `[jobs]` and `[artifacts]`; `None` is no limit.
@@ -109,6 +113,8 @@ impl Merged {
             retention: RetentionSettings {
                 max_events: limit(self.integer("retention.max_events")?),
                 max_age_days: limit(self.integer("retention.max_age_days")?).and_then(|days| u32::try_from(days).ok()),
+                max_bytes: limit(self.integer("retention.max_bytes")?),
+                min_free_mib: limit(self.integer("retention.min_free_mib")?),
             },
             work: WorkSettings {
                 job_days: limit(self.integer("jobs.max_age_days")?).and_then(|days| u32::try_from(days).ok()),
@@ -180,7 +186,7 @@ mod tests {
         let settings =
             settings("[retention]\nmax_events = 0\nmax_age_days = 3\n[web]\nhosts = [\"Node7.example\", \"::1\"]\nrefresh_seconds = 5")
                 .unwrap();
-        assert_eq!(settings.retention, RetentionSettings { max_events: None, max_age_days: Some(3) });
+        assert_eq!(settings.retention, RetentionSettings { max_events: None, max_age_days: Some(3), max_bytes: None, min_free_mib: None });
         assert_eq!((settings.web.hosts, settings.web.refresh_seconds), (vec!["node7.example".into(), "::1".into()], Some(5)));
         assert_eq!((settings.web.tls_certificate, settings.web.tls_key), (String::new(), String::new()));
     }

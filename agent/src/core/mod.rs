@@ -33,6 +33,7 @@ use smolotchi_store::{Store, StoreError};
 use std::path::PathBuf;
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
+use tokio::sync::watch;
 
 /// How long a read of figures or a turn of the loop may take before core counts as stuck.
 const READ_TIME: Duration = Duration::from_secs(5);
@@ -45,6 +46,10 @@ pub(crate) struct Core {
     configured: configured::Configured,
     state: PathBuf,
     senses: senses::Senses,
+    /// The newest event's id, for those who wait for the next one; `None` when core stops.
+    newest: watch::Sender<Option<i64>>,
+    /// One audit at a time: each reads the whole log.
+    auditing: tokio::sync::Mutex<()>,
     uid: u32,
     /// The ai worker's user, where there is one.
     worker: Option<u32>,
@@ -67,6 +72,17 @@ impl Core {
 
     /// Runs a job on the database.
     async fn store<R: Send + 'static>(&self, job: impl FnOnce(&mut Store) -> Result<R, StoreError> + Send + 'static) -> Result<R> {
+        let newest = self.newest.clone();
+        let job = move |store: &mut Store| {
+            let before = store.changes();
+            let done = job(store);
+            if newest.receiver_count() > 0 && store.changes() != before {
+                if let Ok(id) = store.newest_id() {
+                    newest.send_if_modified(|known| id > *known && std::mem::replace(known, id) != id);
+                }
+            }
+            done
+        };
         self.owner.call(job).await?.map_err(store_fault)
     }
 
@@ -121,6 +137,8 @@ impl Core {
     }
 
     fn set(&self, settings: Settings) {
+        let (owner, kept) = (self.owner.clone(), settings.retention.max_events);
+        tokio::spawn(async move { owner.call(move |store| store.expect_events(kept)).await });
         if let Ok(mut current) = self.settings.write() {
             *current = settings;
         }

@@ -33,7 +33,12 @@ pub(crate) fn run(paths: &Paths, socket: Option<&Path>) -> Result<Exit> {
     let configured = Configured::load(paths)?;
     let (database, state) = (paths.database(), paths.state());
     let handed = listen::handed(socket)?;
-    let (owner, thread) = Owner::start(move || open(&database, &state))?;
+    let kept = configured.0.retention.max_events;
+    let (owner, thread) = Owner::start(move || {
+        let mut store = open(&database, &state)?;
+        store.expect_events(kept);
+        Ok(store)
+    })?;
     // Two threads beside the loop for files: the unit allows few, and more would not make a card faster.
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(2).thread_keep_alive(Duration::ZERO).build();
@@ -84,6 +89,8 @@ async fn turn(paths: &Paths, handed: Handed, (settings, configured): (Settings, 
         configured,
         state: paths.state(),
         senses: senses::Senses::new(paths, handed.netlink),
+        newest: watch::Sender::new(Some(0)),
+        auditing: tokio::sync::Mutex::default(),
         uid: rustix::process::geteuid().as_raw(),
         worker: std::fs::read_to_string(paths.passwd())
             .ok()
@@ -132,11 +139,13 @@ async fn turn(paths: &Paths, handed: Handed, (settings, configured): (Settings, 
     notify.stopping();
     // Told to stop, the server finishes the answers under way; its own limit makes this end.
     core.work.stop();
+    core.newest.send_replace(None);
     let _ = stop.send(true);
     let _ = calls.await;
     if result.is_ok() {
         senses::close(&core).await;
         note(&core, "core.stopped", json!({ "version": VERSION })).await;
+        super::retention::witness(&core.owner).await;
         log::note(Kind::Stopped, "core has stopped");
     }
     result

@@ -120,8 +120,11 @@ pub(crate) struct Event {
 /// `GET /v1/events`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Events {
-    /// Newest first.
+    /// Newest first; with `after`, oldest first.
     pub(crate) events: Vec<Event>,
+    /// Where to go on: `before`, or `after`, of the next call.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) next: Option<i64>,
 }
 
 /// One event to append.
@@ -175,18 +178,87 @@ pub(crate) struct Retention {
     /// None older than so many days.
     #[serde(default)]
     pub(crate) max_age_days: Option<u32>,
+    /// The oldest go while the database takes more.
+    #[serde(default)]
+    pub(crate) max_bytes: Option<u64>,
+    /// The oldest go while the file system has less free.
+    #[serde(default)]
+    pub(crate) min_free_mib: Option<u64>,
     /// Only count.
     #[serde(default)]
     pub(crate) dry_run: bool,
 }
 
 /// The answer to `POST /v1/retention`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Retained {
     /// How many events went, or would go.
     pub(crate) deleted: u64,
     /// How many stay.
     pub(crate) kept: u64,
+    /// What went, or would go, part by part.
+    #[serde(default)]
+    pub(crate) going: Vec<Going>,
+    /// How many bytes of free pages the file system has back.
+    #[serde(default)]
+    pub(crate) given_back: u64,
+}
+
+/// A part that goes as a whole.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Going {
+    /// What it is: `events`.
+    pub(crate) kind: String,
+    /// Which one.
+    pub(crate) name: String,
+    /// The id of its first row.
+    pub(crate) first_id: i64,
+    /// The id of its last row.
+    pub(crate) last_id: i64,
+    /// How many rows.
+    pub(crate) count: u64,
+    /// About how much they take.
+    pub(crate) bytes: u64,
+    /// `count`, `age`, `bytes` or `disk`.
+    pub(crate) reason: String,
+}
+
+/// `GET /v1/audit`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Audited {
+    /// Nothing is broken.
+    pub(crate) whole: bool,
+    /// How many events were looked at.
+    pub(crate) events: u64,
+    /// How many of them a seal covers.
+    pub(crate) sealed: u64,
+    /// How many were written before the chain of seals began, or by a version without it: nothing is known of them.
+    pub(crate) unsealed: u64,
+    /// How many commits were sealed.
+    pub(crate) commits: u64,
+    /// The oldest event.
+    pub(crate) first_id: Option<i64>,
+    /// The oldest event that a seal covers.
+    pub(crate) sealed_from: Option<i64>,
+    /// The newest event.
+    pub(crate) last_id: Option<i64>,
+    /// The last seal, in hexadecimal.
+    pub(crate) head: Option<String>,
+    /// What is broken first.
+    pub(crate) broken: Option<Broken>,
+}
+
+/// Where the event log is not what was written.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Broken {
+    /// The first event of the commit that is not what it was.
+    pub(crate) first_id: i64,
+    /// The last event of it.
+    pub(crate) last_id: i64,
+    /// What is wrong, in words.
+    pub(crate) what: String,
+    /// Ids that are not there: from, to.
+    pub(crate) missing: Vec<(i64, i64)>,
 }
 
 /// The answer to `POST /v1/reload`.

@@ -86,6 +86,7 @@ impl Store {
         work: impl FnOnce(&mut Change<'_>) -> rusqlite::Result<T>,
     ) -> Result<T> {
         self.needs(SCHEMA, "jobs")?;
+        let how = self.appending();
         let run = |store: &mut Store| -> rusqlite::Result<T> {
             let tx = store.db.transaction_with_behavior(TransactionBehavior::Immediate)?;
             let mut change = Change { tx, events: Vec::new(), now_ms, undone: false };
@@ -94,7 +95,7 @@ impl Store {
             if undone {
                 return tx.rollback().map(|()| done);
             }
-            insert_events(&tx, store.statements.append, &events, now_ms)?;
+            insert_events(&tx, how, &events, now_ms)?;
             tx.commit().map(|()| done)
         };
         let done = run(self);

@@ -6,7 +6,7 @@ mod dice;
 
 pub(crate) use dice::{Dice, number};
 use rusqlite::Connection;
-use smolotchi_store::{NewEvent, Severity, Store};
+use smolotchi_store::{Audit, AuditReport, NewEvent, RetentionPolicy, Severity, Store};
 use std::path::{Path, PathBuf};
 
 const TOPICS: &[&str] =
@@ -51,12 +51,15 @@ pub(crate) fn database(own: u32) -> (tempfile::TempDir, PathBuf) {
 }
 
 /// Everything that a database holds, in words: the schema's own SQL and every row of every table, but for the record of
-/// when which migration ran.
+/// when which migration ran, and for where in the ring which events lie: those are one table.
 pub(crate) fn dump(path: &Path) -> Vec<String> {
     let db = Connection::open(path).unwrap();
     let mut lines = schema(&db);
     let tables: Vec<String> = db
-        .prepare("SELECT name FROM sqlite_schema WHERE type = 'table' AND name <> 'schema_version' ORDER BY name")
+        .prepare(
+            "SELECT name FROM sqlite_schema WHERE type IN ('table', 'view') AND name NOT GLOB 'events_[0-9][0-9]'
+             AND name NOT IN ('schema_version', 'segments', 'segment_topics', 'seals_00') ORDER BY name",
+        )
         .unwrap()
         .query_map((), |row| row.get(0))
         .unwrap()
@@ -74,6 +77,21 @@ pub(crate) fn dump(path: &Path) -> Vec<String> {
     lines
 }
 
+/// Applies a policy as core does; returns how many events went.
+pub(crate) fn retain(store: &mut Store, policy: &RetentionPolicy, now_ms: i64) -> u64 {
+    let planned = store.plan_retention(policy, now_ms, None).unwrap();
+    let gone: Vec<u64> = planned.iter().map(|going| store.remove(going.first_id, going.last_id).unwrap()).collect();
+    assert_eq!(gone, planned.iter().map(|going| going.events).collect::<Vec<_>>(), "what went is not what was planned");
+    gone.iter().sum()
+}
+
+/// What an audit finds, looked at in steps of a few rows.
+pub(crate) fn audit(store: &Store) -> AuditReport {
+    let mut audit = Audit::default();
+    while !store.audit(&mut audit, 37).unwrap() {}
+    audit.report()
+}
+
 /// The SQL of every table, index and trigger, as SQLite keeps it.
 pub(crate) fn schema(db: &Connection) -> Vec<String> {
     db.prepare(
@@ -86,13 +104,13 @@ pub(crate) fn schema(db: &Connection) -> Vec<String> {
     .collect()
 }
 
-/// Where in the file a page stands that holds rows of events and nothing else, from the middle of them.
-pub(crate) fn a_page_of_events(path: &Path) -> usize {
+/// Where in the file the pages stand that hold rows of events and nothing else.
+pub(crate) fn pages_of_events(path: &Path) -> Vec<usize> {
     let db = Connection::open(path).unwrap();
     let pages = "SELECT pageno FROM dbstat WHERE name IN (SELECT name FROM sqlite_schema WHERE type = 'table' AND name GLOB 'events*')
                  AND pagetype = 'leaf' AND ncell > 1 ORDER BY pageno";
     let pages: Vec<i64> = db.prepare(pages).unwrap().query_map((), |row| row.get(0)).unwrap().map(Result::unwrap).collect();
-    (pages[pages.len() / 2] as usize - 1) * 4096
+    pages.into_iter().map(|page| (page as usize - 1) * 4096).collect()
 }
 
 /// Rows in the tables that migrations 4 to 6 made, as the release of that schema could have written them.

@@ -1,45 +1,135 @@
-//! The event log's calls: read, append, prune.
+//! The event log's calls: find, append, audit, prune.
 
-use super::Answer;
+use super::{Answer, limit};
 use crate::clock;
 use crate::core::refuse::parse;
 use crate::core::{Core, retention};
 use crate::wire::{self, MAX_EVENTS};
 use axum::body::Bytes;
-use axum::extract::rejection::BytesRejection;
-use axum::extract::{RawQuery, State};
+use axum::extract::rejection::{BytesRejection, QueryRejection};
+use axum::extract::{Query, State};
 use axum::routing::{get, post};
 use axum::{Json, Router};
+use serde::Deserialize;
 use serde_json::Value;
 use smolotchi_operator::{Code, Fault};
-use smolotchi_store::{NewEvent, RetentionPolicy};
+use smolotchi_store::{Audit, EventQuery, FoundEvents, NewEvent, RetentionPolicy, Severity};
 use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Instant;
 
-/// Answers of `GET /v1/events` without a limit.
-const USUAL_EVENTS: u32 = 50;
+/// The longest wait for an event: below the time that a connection may take.
+const MAX_WAIT_S: u64 = 60;
+/// How long a search goes on before it says where it is.
+const SEARCH_TIME: Duration = Duration::from_secs(3);
+/// How many events an audit looks at before it lets others have their turn.
+const AUDIT_STEP: u32 = 2_000;
 
 /// For everyone to read, and for admins.
 pub(super) fn routes() -> Router<Arc<Core>> {
-    Router::new().route("/v1/events", get(events).post(append)).route("/v1/retention", post(retain))
+    Router::new().route("/v1/events", get(events).post(append)).route("/v1/audit", get(audit)).route("/v1/retention", post(retain))
 }
 
-async fn events(State(core): State<Arc<Core>>, RawQuery(query): RawQuery) -> Answer<wire::Events> {
-    let limit = limit(query.as_deref().unwrap_or_default())?;
-    let events = core.store(move |store| store.recent(limit)).await?;
-    Ok(Json(wire::Events { events: events.into_iter().map(shown).collect() }))
+/// The query of `GET /v1/events`; nothing else may stand in it.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Wanted {
+    limit: Option<u32>,
+    before: Option<i64>,
+    after: Option<i64>,
+    topic: Option<String>,
+    severity: Option<Severity>,
+    since: Option<String>,
+    search: Option<String>,
+    wait: Option<u64>,
 }
 
-/// `limit=N` of a query; nothing else may stand in it.
-fn limit(query: &str) -> Result<u32, Fault> {
-    if query.is_empty() {
-        return Ok(USUAL_EVENTS);
+async fn events(State(core): State<Arc<Core>>, wanted: Result<Query<Wanted>, QueryRejection>) -> Answer<wire::Events> {
+    let refused = |rejection: QueryRejection| {
+        let fault = Fault::new(Code::CoreRequest, "the query is not understood").fact("cause", rejection.body_text());
+        fault.fact("expected", "limit, before, after, topic, severity, since=RFC3339, search, wait=SECONDS")
+    };
+    let Query(wanted) = wanted.map_err(refused)?;
+    let not_a_time =
+        |error: jiff::Error| Fault::new(Code::CoreRequest, "the query is not understood").fact("expected", "since=RFC3339").cause(&error);
+    let since = wanted.since.map(|since| since.parse::<jiff::Timestamp>().map_err(not_a_time)).transpose()?;
+    let mut query = EventQuery {
+        limit: limit(wanted.limit)?,
+        before: wanted.before,
+        after: wanted.after,
+        topic: wanted.topic,
+        severity: wanted.severity,
+        since_ms: since.map(|since| since.as_millisecond()),
+        search: wanted.search,
+    };
+    // Before the first look, so that nothing comes between it and the wait.
+    let mut newest = core.newest.subscribe();
+    newest.mark_unchanged();
+    let end = Instant::now() + Duration::from_secs(wanted.wait.unwrap_or(0).min(MAX_WAIT_S));
+    loop {
+        let page = find(&core, &mut query).await?;
+        let waits = query.after.is_some() && page.events.is_empty() && wanted.wait.is_some();
+        // `None` says that core stops.
+        if !waits || newest.borrow().is_none() || !matches!(tokio::time::timeout_at(end, newest.changed()).await, Ok(Ok(()))) {
+            return Ok(Json(wire::Events { events: page.events.into_iter().map(shown).collect(), next: page.next }));
+        }
     }
-    let limit = query.strip_prefix("limit=").and_then(|number| number.parse().ok());
-    limit.filter(|limit| (1..=MAX_EVENTS as u32).contains(limit)).ok_or_else(|| {
-        Fault::new(Code::CoreRequest, "the query is not understood")
-            .fact("query", query)
-            .fact("expected", format!("limit=1 to limit={MAX_EVENTS}"))
-    })
+}
+
+/// Looks until there is something to answer, a stretch of the log at a time, so that others get their turn in between. `query` is
+/// left where a next look goes on.
+async fn find(core: &Core, query: &mut EventQuery) -> Result<FoundEvents, Fault> {
+    let began = Instant::now();
+    let mut found = FoundEvents::default();
+    let most = query.limit;
+    loop {
+        let part = EventQuery { limit: most - found.events.len() as u32, ..query.clone() };
+        let page = core.store(move |store| store.find(&part)).await?;
+        let empty = page.events.is_empty();
+        found.events.extend(page.events);
+        let stands = if query.after.is_some() {
+            std::mem::replace(&mut query.after, page.next)
+        } else {
+            std::mem::replace(&mut query.before, page.next)
+        };
+        found.next = page.next;
+        let over = page.next.is_none() || (empty && stands == page.next);
+        if over || found.events.len() as u32 == most || began.elapsed() >= SEARCH_TIME {
+            return Ok(found);
+        }
+    }
+}
+
+/// Works the chain of seals out again. Everyone may ask, one at a time.
+async fn audit(State(core): State<Arc<Core>>) -> Answer<wire::Audited> {
+    let _alone = core.auditing.lock().await;
+    let mut audit = Audit::default();
+    loop {
+        let (over, now) = core.store(move |store| store.audit(&mut audit, AUDIT_STEP).map(|over| (over, audit))).await?;
+        audit = now;
+        if over {
+            break;
+        }
+    }
+    let report = audit.report();
+    let broken = report.broken.map(|broken| wire::Broken {
+        first_id: broken.first_id,
+        last_id: broken.last_id,
+        what: broken.what,
+        missing: broken.missing,
+    });
+    Ok(Json(wire::Audited {
+        whole: report.whole,
+        events: report.events,
+        sealed: report.sealed,
+        unsealed: report.unsealed,
+        commits: report.commits,
+        first_id: report.first_id,
+        sealed_from: report.sealed_from,
+        last_id: report.last_id,
+        head: report.head,
+        broken,
+    }))
 }
 
 pub(super) fn shown(event: smolotchi_store::Event) -> wire::Event {
@@ -66,32 +156,9 @@ async fn append(State(core): State<Arc<Core>>, body: Result<Bytes, BytesRejectio
 }
 
 async fn retain(State(core): State<Arc<Core>>, body: Result<Bytes, BytesRejection>) -> Answer<wire::Retained> {
-    let wire::Retention { max_events, max_age_days, dry_run } = parse(body)?;
-    let policy = RetentionPolicy { max_events, max_age_days };
-    let retained = match dry_run {
-        true => core.store(move |store| store.retain(&policy, clock::now_ms(), true)).await?,
-        false => retention::apply(&core.owner, policy, retention::STEP).await?,
-    };
-    Ok(Json(wire::Retained { deleted: retained.deleted, kept: retained.kept }))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn limits_are_read_or_refused() {
-        let cases = [
-            ("", Some(50)),
-            ("limit=1", Some(1)),
-            ("limit=1000", Some(1000)),
-            ("limit=0", None),
-            ("limit=1001", None),
-            ("limit=-1", None),
-            ("x=1", None),
-        ];
-        for (query, expected) in cases {
-            assert_eq!(limit(query).ok(), expected, "{query}");
-        }
-    }
+    let wire::Retention { max_events, max_age_days, max_bytes, min_free_mib, dry_run } = parse(body)?;
+    let min_free_bytes = min_free_mib.map(|mib| mib.saturating_mul(1024 * 1024));
+    let policy = RetentionPolicy { max_events, max_age_days, max_bytes, min_free_bytes };
+    let asked = retention::asked(policy, &core.state);
+    Ok(Json(retention::apply(&core.owner, asked, dry_run).await?))
 }

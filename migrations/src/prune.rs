@@ -1,0 +1,228 @@
+//! Retention: which parts of the event log go, and removing them. What goes is decided once and then done just so.
+//!
+//! From schema 7 on, whole segments go, the oldest first, never the newest one; the pages' space goes back to the file system.
+
+use crate::connect::{beside, failed};
+use crate::ring::{self, Segment};
+use crate::{Result, Store, rules};
+use rusqlite::{OptionalExtension, TransactionBehavior};
+use rustix::fs::FallocateFlags;
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+
+const DAY_MS: i64 = 24 * 60 * 60 * 1000;
+/// How many rows go at a time in a schema without segments.
+const ROWS: i64 = 5_000;
+/// About what a row takes beside its topic and body.
+const ROW_BYTES: u64 = 16;
+
+/// What may stay. `None` means no limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct RetentionPolicy {
+    /// At least the newest so many events stay, and not much more: what is more goes by whole segments.
+    pub max_events: Option<u64>,
+    /// A segment goes when its newest event is older than so many days.
+    pub max_age_days: Option<u32>,
+    /// The oldest segments go while the database's pages take more than so many bytes.
+    pub max_bytes: Option<u64>,
+    /// The oldest segments go while the file system has less than so many bytes free.
+    pub min_free_bytes: Option<u64>,
+}
+
+/// Why something goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reason {
+    /// There are enough without it.
+    Count,
+    /// It is too old.
+    Age,
+    /// The database takes too much.
+    Bytes,
+    /// The file system has too little left.
+    Disk,
+}
+
+impl Reason {
+    /// The word used in the API.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Reason::Count => "count",
+            Reason::Age => "age",
+            Reason::Bytes => "bytes",
+            Reason::Disk => "disk",
+        }
+    }
+}
+
+/// A part of the event log that goes as a whole.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Going {
+    /// The table that it is in.
+    pub name: String,
+    /// Its oldest event.
+    pub first_id: i64,
+    /// Its newest event.
+    pub last_id: i64,
+    /// How many they are.
+    pub events: u64,
+    /// About how much they take.
+    pub bytes: u64,
+    /// Why it goes.
+    pub reason: Reason,
+}
+
+impl Store {
+    /// Says what the policy does not keep, oldest first. Writes nothing. `free` is what the file system has left, where it is known.
+    pub fn plan_retention(&self, policy: &RetentionPolicy, now_ms: i64, free: Option<u64>) -> Result<Vec<Going>> {
+        if self.schema < ring::SCHEMA {
+            return self.plan_rows(policy, now_ms);
+        }
+        let segments = self.segments()?;
+        let mut kept: u64 = segments.iter().map(|segment| segment.events).sum();
+        let since = policy.max_age_days.map(|days| now_ms.saturating_sub(i64::from(days).saturating_mul(DAY_MS)));
+        let mut used = self.used_bytes()?;
+        let mut free = free.unwrap_or(u64::MAX);
+        let mut going = Vec::new();
+        // The newest one stays, whatever is asked for: it is the one that is written to, and it has the last seal.
+        for segment in segments.iter().skip(1).rev() {
+            let bytes = size(segment);
+            let reason = if policy.max_events.is_some_and(|most| kept - segment.events >= most) {
+                Reason::Count
+            } else if since.is_some_and(|since| segment.newest_ms < since) {
+                Reason::Age
+            } else if policy.max_bytes.is_some_and(|most| used > most) {
+                Reason::Bytes
+            } else if policy.min_free_bytes.is_some_and(|least| free < least) {
+                Reason::Disk
+            } else {
+                break;
+            };
+            kept -= segment.events;
+            used = used.saturating_sub(bytes);
+            free = free.saturating_add(bytes);
+            let (first_id, last_id, events) = (segment.first_id, segment.last_id, segment.events);
+            going.push(Going { name: segment.table(), first_id, last_id, events, bytes, reason });
+        }
+        Ok(going)
+    }
+
+    /// Removes a part that [`Store::plan_retention`] named, durably. Returns how many events went: none if it is not what it was then.
+    pub fn remove(&mut self, first_id: i64, last_id: i64) -> Result<u64> {
+        let fail = "could not delete old events";
+        if self.schema < ring::SCHEMA {
+            let gone = self.db.execute(rules::DELETE_BETWEEN, (first_id, last_id));
+            return gone.map(|gone| gone as u64).map_err(failed(&self.path, fail));
+        }
+        let mut drop = || -> rusqlite::Result<u64> {
+            let tx = self.db.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            let segments = ring::segments(&tx, ring::SLOTS)?;
+            let same = |segment: &&Segment| (segment.first_id, segment.last_id) == (first_id, last_id);
+            let Some((slot, events)) =
+                segments.iter().skip(1).find(same).and_then(|segment| segment.slot.map(|slot| (slot, segment.events)))
+            else {
+                return Ok(0);
+            };
+            ring::drop_segment(&tx, slot)?;
+            tx.commit()?;
+            Ok(events)
+        };
+        drop().map_err(failed(&self.path, fail))
+    }
+
+    /// Gives the space of pages that hold nothing back to the file system, as far as it can; returns how many bytes that are.
+    ///
+    /// The log is taken into the file first. While somebody else reads, or where the file system knows no holes, nothing is done:
+    /// the pages are used again by the next events.
+    pub fn give_back(&mut self) -> Result<u64> {
+        let fail = "could not give free pages back";
+        let done = self.db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", (), |row| row.get::<_, i64>(0));
+        if done.map_err(failed(&self.path, fail))? != 0 {
+            return Ok(0);
+        }
+        if self.file.is_none() {
+            // Closing a file gives up every lock that this process has on it, so it stays open as long as SQLite has it.
+            self.file = File::options().read(true).write(true).open(&self.path).ok();
+        }
+        let Some(file) = &self.file else { return Ok(0) };
+        let tx = self.db.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed(&self.path, fail))?;
+        // Nobody writes now; what was written since is in the log, and then the file isn't all of the truth.
+        let log = std::fs::metadata(beside(&self.path, "-wal")).map_or(0, |facts| facts.len());
+        let given = if log == 0 { holes(file).unwrap_or(0) } else { 0 };
+        tx.rollback().map_err(failed(&self.path, fail))?;
+        Ok(given)
+    }
+
+    /// What the database's pages take, without those that hold nothing.
+    pub(crate) fn used_bytes(&self) -> Result<u64> {
+        let pragma = |name| self.db.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
+        let read = || Ok((pragma("page_count")? - pragma("freelist_count")?) * pragma("page_size")?);
+        read().map(i64::unsigned_abs).map_err(failed(&self.path, "could not read the database's size"))
+    }
+
+    /// As [`Store::plan_retention`] where all events are in one table: rows go, from the oldest id up to the first that stays.
+    fn plan_rows(&self, policy: &RetentionPolicy, now_ms: i64) -> Result<Vec<Going>> {
+        let fail = || failed(&self.path, "could not find the old events");
+        let Some(all) = self.segments()?.pop() else { return Ok(Vec::new()) };
+        let mut parts = Vec::new();
+        let mut first_kept = all.first_id;
+        let mut reason = Reason::Count;
+        if let Some(most) = policy.max_events {
+            let most = i64::try_from(most).unwrap_or(i64::MAX);
+            // The span of ids is never less than the count: most days this alone says that nothing is to be done.
+            if all.last_id - all.first_id >= most {
+                let beyond = self.db.query_row(rules::BEYOND, (most,), |row| row.get::<_, i64>(0)).optional().map_err(fail())?;
+                first_kept = beyond.map_or(first_kept, |id| id + 1);
+            }
+        }
+        if let Some(days) = policy.max_age_days {
+            let since = now_ms.saturating_sub(i64::from(days).saturating_mul(DAY_MS));
+            let young = self.db.query_row(rules::FIRST_SINCE, (since,), |row| row.get::<_, i64>(0)).optional().map_err(fail())?;
+            let young = young.unwrap_or(all.last_id + 1);
+            if young > first_kept {
+                (first_kept, reason) = (young, Reason::Age);
+            }
+        }
+        let mut first_id = all.first_id;
+        while first_id < first_kept {
+            let last_id = (first_id + ROWS).min(first_kept) - 1;
+            let count = self.db.query_row(rules::COUNT_BETWEEN, (first_id, last_id), |row| row.get::<_, i64>(0)).map_err(fail())?;
+            parts.push(Going { name: all.table(), first_id, last_id, events: count.unsigned_abs(), bytes: 0, reason });
+            first_id = last_id + 1;
+        }
+        Ok(parts)
+    }
+}
+
+fn size(segment: &Segment) -> u64 {
+    segment.bytes + ROW_BYTES * segment.events
+}
+
+/// Makes holes where SQLite's list of free pages has leaves: pages that it neither reads nor cares for. Returns their bytes.
+/// The pages that hold the list itself stay.
+fn holes(file: &File) -> std::io::Result<u64> {
+    let mut head = [0; 100];
+    file.read_exact_at(&mut head, 0)?;
+    let number = |bytes: &[u8], at: usize| bytes.get(at..at + 4).and_then(|four| four.try_into().ok()).map_or(0, u32::from_be_bytes);
+    let page_size = match u64::from(u16::from_be_bytes([head[16], head[17]])) {
+        1 => 65_536,
+        size => size,
+    };
+    let pages = file.metadata()?.len() / page_size.max(512);
+    let mut free = Vec::new();
+    let (mut trunk, count) = (number(&head, 32), number(&head, 36));
+    let mut page = vec![0; page_size as usize];
+    while trunk != 0 && u64::from(trunk) <= pages && free.len() < count as usize {
+        file.read_exact_at(&mut page, (u64::from(trunk) - 1) * page_size)?;
+        let leaves = (number(&page, 4) as usize).min(page.len() / 4 - 2);
+        free.extend((0..leaves).map(|leaf| number(&page, 8 + 4 * leaf)).filter(|leaf| *leaf > 1 && u64::from(*leaf) <= pages));
+        trunk = number(&page, 0);
+    }
+    free.sort_unstable();
+    let mut given = 0;
+    for run in free.chunk_by(|one, next| *next == one + 1) {
+        let (at, size) = ((u64::from(run[0]) - 1) * page_size, run.len() as u64 * page_size);
+        rustix::fs::fallocate(file, FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE, at, size)?;
+        given += size;
+    }
+    Ok(given)
+}

@@ -1,0 +1,245 @@
+//! The chain of seals: whole after whatever core does, broken by whatever else is done to the events; and what pruning leaves.
+
+#![allow(clippy::unwrap_used, reason = "a test that can't be set up fails")]
+#![cfg(not(schema_1))]
+
+mod common;
+
+use common::{Dice, audit, database, fill, retain};
+use rusqlite::Connection;
+use smolotchi_store::migrate::{Direction, run_as};
+use smolotchi_store::{AuditReport, NewEvent, Reason, RetentionPolicy, Store, check, schema_own};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+/// Events in several segments, with some from before the chain.
+fn filled() -> (tempfile::TempDir, PathBuf) {
+    let (folder, path) = database(3);
+    fill(&mut Store::open_as(3, &path).unwrap(), &mut Dice(1), 50);
+    run_as(schema_own(), &path, Direction::UpOnly, false).unwrap();
+    let mut store = Store::open(&path).unwrap();
+    store.full_at(60);
+    fill(&mut store, &mut Dice(2), 400);
+    (folder, path)
+}
+
+fn audited(path: &Path) -> AuditReport {
+    audit(&Store::open(path).unwrap())
+}
+
+#[test]
+fn an_untouched_log_is_whole_and_what_came_before_the_chain_is_said() {
+    let (_folder, path) = filled();
+    let report = audited(&path);
+    assert!(report.whole, "{report:?}");
+    assert_eq!((report.events, report.sealed, report.unsealed), (450, 400, 50));
+    assert_eq!((report.first_id, report.sealed_from, report.last_id), (Some(1), Some(51), Some(450)));
+    let (id, head) = Store::open(&path).unwrap().head().unwrap().unwrap();
+    assert_eq!((id, Some(head)), (450, report.head));
+    assert!(check(&path, true).unwrap().ok);
+}
+
+/// Each way of tampering, and the first event that is then said to be broken, at most.
+#[test]
+fn tampering_shows() {
+    let ways: &[(&str, &str)] = &[
+        ("a changed body", "UPDATE events_02 SET body = '1' WHERE id = (SELECT min(id) + 5 FROM events_02)"),
+        ("a changed topic", "UPDATE events_02 SET topic = 'x' WHERE id = (SELECT max(id) FROM events_02)"),
+        ("a changed time", "UPDATE events_01 SET at_ms = at_ms + 1 WHERE id = 51"),
+        ("a changed severity", "UPDATE events_03 SET severity = (severity + 1) % 5 WHERE id = (SELECT min(id) FROM events_03)"),
+        ("a removed row", "DELETE FROM events_02 WHERE id = (SELECT min(id) + 5 FROM events_02)"),
+        ("a removed commit", "DELETE FROM events_02 WHERE id <= (SELECT min(id) FROM events_02 WHERE seal IS NOT NULL)"),
+        ("a removed end of a segment", "DELETE FROM events_02 WHERE id > (SELECT min(id) + 5 FROM events_02)"),
+        ("an emptied segment", "DELETE FROM events_02"),
+        ("a moved row", "UPDATE events_02 SET id = id - 1000 WHERE id = (SELECT min(id) + 5 FROM events_02)"),
+        ("a removed seal", "UPDATE events_02 SET seal = NULL"),
+        ("a changed seal", "UPDATE events_02 SET seal = zeroblob(32) WHERE id = (SELECT max(id) FROM events_02)"),
+        ("a cut tail", "DELETE FROM events_07 WHERE id > 440; DELETE FROM events_06 WHERE id > 440; DELETE FROM events_05 WHERE id > 440"),
+        (
+            "a cut tail, and its segment knows",
+            "DELETE FROM events_01 WHERE id > (SELECT min(id) FROM events_01 WHERE seal IS NOT NULL);
+             DELETE FROM events_02; DELETE FROM events_03; DELETE FROM events_04; DELETE FROM events_05; DELETE FROM events_06; DELETE FROM events_07;
+             DELETE FROM segments WHERE slot > 1; UPDATE segments SET last_id = (SELECT max(id) FROM events_01) WHERE slot = 1",
+        ),
+        ("a dropped segment in the middle", "DELETE FROM events_02; DELETE FROM segments WHERE slot = 2"),
+        ("no chain", "DELETE FROM chain"),
+        ("a shorter chain", "UPDATE chain SET first_id = first_id + 1"),
+        ("a row behind the end", "INSERT INTO events_01 SELECT 100000, at_ms, topic, body, severity, NULL FROM events_01 LIMIT 1"),
+    ];
+    for (name, sql) in ways {
+        let (_folder, path) = filled();
+        Connection::open(&path).unwrap().execute_batch(sql).unwrap();
+        let report = audited(&path);
+        assert!(!report.whole, "{name} was not seen: {report:?}");
+        let broken = report.broken.unwrap();
+        if name.contains("remove") && !name.contains("seal") || name.contains("cut tail") || name.contains("empt") {
+            assert!(!broken.missing.is_empty() || *name == "a removed commit", "{name}: nothing is missing? {broken:?}");
+        }
+        println!("{name}: {broken:?}");
+    }
+}
+
+/// The chain goes over versions without it, and what those prune: their rows are told as unsealed, nothing is broken.
+#[test]
+fn older_versions_in_between_leave_the_chain_whole() {
+    for seed in 0..20 {
+        let mut dice = Dice(seed);
+        let (_folder, path) = filled();
+        let mut unsealed = 0_u64;
+        for _ in 0..4 {
+            let low = 1 + dice.below(u64::from(schema_own()) - 1) as u32;
+            run_as(low, &path, Direction::ToOwn, false).unwrap();
+            let mut old = Store::open_as(low, &path).unwrap();
+            let more = dice.below(3) * 10;
+            fill(&mut old, &mut dice, more);
+            unsealed = unsealed.saturating_add(more);
+            if dice.below(2) == 0 {
+                let most = dice.below(300);
+                retain(&mut old, &RetentionPolicy { max_events: Some(most), ..RetentionPolicy::default() }, 0);
+                unsealed = u64::MAX;
+            }
+            drop(old);
+            run_as(schema_own(), &path, Direction::UpOnly, false).unwrap();
+            let mut store = Store::open(&path).unwrap();
+            let report = audit(&store);
+            assert!(report.whole, "seed {seed}: {report:?}");
+            assert!(unsealed == u64::MAX || report.unsealed == 50 + unsealed, "seed {seed}: {unsealed}, {report:?}");
+            store.full_at(1 + dice.below(80));
+            let more = dice.below(3) * 20;
+            fill(&mut store, &mut dice, more);
+            if dice.below(3) == 0 {
+                retain(&mut store, &RetentionPolicy { max_events: Some(dice.below(200)), ..RetentionPolicy::default() }, 0);
+                unsealed = u64::MAX;
+            }
+            let report = audit(&store);
+            assert!(report.whole, "seed {seed}: {report:?}");
+            assert!(check(&path, true).unwrap().ok);
+        }
+    }
+}
+
+#[test]
+fn a_tampered_row_is_found_after_a_way_down_and_up() {
+    let (_folder, path) = filled();
+    run_as(6, &path, Direction::ToOwn, false).unwrap();
+    Connection::open(&path).unwrap().execute("UPDATE events SET body = '1' WHERE id = 200", ()).unwrap();
+    run_as(schema_own(), &path, Direction::UpOnly, false).unwrap();
+    let broken = audited(&path).broken.unwrap();
+    assert!((broken.first_id..=broken.last_id).contains(&200), "{broken:?}");
+}
+
+/// An audit that others prune and append under goes on with what is there.
+#[test]
+fn an_audit_goes_on_while_others_write() {
+    let (_folder, path) = filled();
+    let mut store = Store::open(&path).unwrap();
+    store.full_at(60);
+    let mut audit = smolotchi_store::Audit::default();
+    let mut round = 0;
+    while !store.audit(&mut audit, 30).unwrap() {
+        round += 1;
+        if round == 3 {
+            let gone = retain(&mut store, &RetentionPolicy { max_events: Some(200), ..RetentionPolicy::default() }, 0);
+            assert!(gone > 150, "{gone}");
+        }
+        if round < 6 {
+            fill(&mut store, &mut Dice(round), 10);
+        }
+    }
+    let report = audit.report();
+    assert!(report.whole, "{report:?}");
+    assert_eq!(report.last_id, Some(500));
+}
+
+/// Each reason takes whole segments, the oldest first, and never the newest.
+#[test]
+fn the_plan_says_which_segments_go_and_why() {
+    let (_folder, path) = database(schema_own());
+    let mut store = Store::open(&path).unwrap();
+    store.full_at(10);
+    let event = NewEvent { topic: "a".into(), severity: None, body: format!("\"{}\"", "x".repeat(3000)) };
+    for day in 0..5 {
+        store.append(&vec![event.clone(); 10], day * 24 * 3600 * 1000).unwrap();
+    }
+    let plan = |policy: RetentionPolicy, free| {
+        let going = store.plan_retention(&policy, 5 * 24 * 3600 * 1000, free).unwrap();
+        going.iter().map(|going| (going.name.clone(), going.first_id, going.last_id, going.reason)).collect::<Vec<_>>()
+    };
+    let none = RetentionPolicy::default();
+    let first = |reason| ("events_01".to_owned(), 1, 10, reason);
+    assert_eq!(plan(none, Some(0)), []);
+    assert_eq!(plan(RetentionPolicy { max_events: Some(41), ..none }, None), []);
+    assert_eq!(plan(RetentionPolicy { max_events: Some(40), ..none }, None), [first(Reason::Count)]);
+    assert_eq!(plan(RetentionPolicy { max_events: Some(0), ..none }, None).len(), 4);
+    assert_eq!(plan(RetentionPolicy { max_age_days: Some(4), ..none }, None), [first(Reason::Age)]);
+    assert_eq!(plan(RetentionPolicy { max_age_days: Some(0), ..none }, None).len(), 4);
+    assert_eq!(plan(RetentionPolicy { min_free_bytes: Some(30_000), ..none }, Some(15_000)), [first(Reason::Disk)]);
+    assert_eq!(plan(RetentionPolicy { min_free_bytes: Some(30_000), ..none }, None), []);
+    let used = store.summary().unwrap().bytes;
+    let plan = |policy: RetentionPolicy| store.plan_retention(&policy, 0, None).unwrap();
+    assert_eq!(plan(RetentionPolicy { max_bytes: Some(used), ..none }), []);
+    let going = plan(RetentionPolicy { max_bytes: Some(used - 40_000), ..none });
+    assert_eq!(going.iter().map(|going| going.reason).collect::<Vec<_>>(), [Reason::Bytes, Reason::Bytes]);
+}
+
+/// What a plan named and what changed since isn't removed.
+#[test]
+fn a_plan_that_is_out_of_date_removes_nothing() {
+    let (_folder, path) = filled();
+    let mut store = Store::open(&path).unwrap();
+    let going = store.plan_retention(&RetentionPolicy { max_events: Some(1), ..RetentionPolicy::default() }, 0, None).unwrap();
+    assert_eq!(store.remove(going[1].first_id, going[1].last_id).unwrap(), going[1].events);
+    assert_eq!(store.remove(going[1].first_id, going[1].last_id).unwrap(), 0);
+    assert!(!audit(&store).whole, "a hole in the middle of the log is told");
+}
+
+/// The file gets smaller on the disk, and every byte that is left is what it was.
+#[test]
+fn a_dropped_segment_gives_its_space_back() {
+    let (_folder, path) = database(schema_own());
+    let mut store = Store::open(&path).unwrap();
+    store.full_at(2000);
+    let mut dice = Dice(3);
+    let event = NewEvent { topic: "a".into(), severity: None, body: format!("\"{}\"", "x".repeat(300)) };
+    for _ in 0..10 {
+        store.append(&vec![event.clone(); 1000], 1).unwrap();
+    }
+    let policy = RetentionPolicy { max_events: Some(2000), ..RetentionPolicy::default() };
+    let newest = store.recent(2000).unwrap();
+    store.give_back().unwrap();
+    let before = std::fs::metadata(&path).unwrap().blocks() * 512;
+    assert!(retain(&mut store, &policy, 0) >= 6000);
+    let given = store.give_back().unwrap();
+    let after = std::fs::metadata(&path).unwrap().blocks() * 512;
+    println!("{before} bytes on the disk before, {after} after, {given} given back");
+    assert!(after + given / 2 < before && after * 2 < before, "{before} before, {after} after, {given} given back");
+    assert_eq!(store.recent(2000).unwrap(), newest);
+    assert!(audit(&store).whole);
+    // The holes are used again.
+    fill(&mut store, &mut dice, 9_000);
+    drop(store);
+    assert!(check(&path, true).unwrap().ok);
+    assert!(audited(&path).whole);
+}
+
+/// Somebody who reads keeps the pages from being given back, and nothing from working.
+#[test]
+fn a_reader_is_not_disturbed_by_giving_back() {
+    let (_folder, path) = filled();
+    let reader = Connection::open(&path).unwrap();
+    reader.execute_batch("BEGIN").unwrap();
+    let count = |db: &Connection| db.query_row("SELECT count(*) FROM events", (), |row| row.get::<_, i64>(0)).unwrap();
+    assert_eq!(count(&reader), 450);
+    let mut store = Store::open(&path).unwrap();
+    retain(&mut store, &RetentionPolicy { max_events: Some(60), ..RetentionPolicy::default() }, 0);
+    assert_eq!(store.give_back().unwrap(), 0);
+    assert_eq!(count(&reader), 450);
+    reader.execute_batch("COMMIT").unwrap();
+    assert!(store.give_back().unwrap() > 0);
+    // The locks are still there: nobody takes the log away from under the store.
+    fill(&mut store, &mut Dice(4), 5);
+    drop(reader);
+    drop(Connection::open(&path).unwrap());
+    fill(&mut store, &mut Dice(5), 5);
+    assert!(audit(&store).whole);
+}
