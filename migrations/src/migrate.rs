@@ -132,6 +132,12 @@ pub(crate) fn run_on(ladder: &[Migration], path: &Path, direction: Direction, cr
         return Err(StoreError::Newer { current: from, own });
     }
     let mut db = connect::writer(path)?;
+    // The whole check comes with the last step; a damaged database must be refused before the first.
+    if from.abs_diff(own) > 1 {
+        if let Some(problem) = connect::problems(&db, path, false)?.into_iter().next() {
+            return Err(connect::damaged(path, problem));
+        }
+    }
     let steps = climb(ladder, &mut db, path)?;
     close(db, path)?;
     Ok(Migrated { from, to: own, steps })

@@ -64,7 +64,8 @@ pub(crate) fn segments(db: &Connection, most: u8) -> rusqlite::Result<Vec<Segmen
 
 /// The tables of the segments that nothing is written to any more.
 pub(crate) fn full(db: &Connection) -> rusqlite::Result<Vec<String>> {
-    Ok(segments(db, SLOTS)?.iter().skip(1).map(Segment::table).collect())
+    let full = |(index, segment): &(usize, Segment)| *index > 0 || segment.slot == Some(0);
+    Ok(segments(db, SLOTS)?.into_iter().enumerate().filter(full).map(|(_, segment)| segment.table()).collect())
 }
 
 /// The seal of a row; slot 0 has its seals beside it.
