@@ -40,7 +40,7 @@ pub use findings::{
     Advance, BASELINE_ACTION, Baseline, Finding, FindingFilter, FindingState, NewFinding, Profile, Report, Reported, Run, RunState,
 };
 pub use prune::{Going, Reason, RetentionPolicy};
-pub use readings::{NewReading, ReadingValue, SENSOR_BYTES, SensorRow, Series};
+pub use readings::{NewReading, ReadingSpan, ReadingValue, SENSOR_BYTES, SensorRow, Series};
 pub use rehearse::{Rehearsal, Rehearsed, Undo, rehearse, rehearse_as};
 pub use snapshot::{Restored, Snapshot, restore, snapshot};
 pub use store::{Appended, Proof, Store, Summary, TOPIC_BYTES};

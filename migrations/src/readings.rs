@@ -89,11 +89,27 @@ const PUT: &str = "INSERT INTO readings (at_ms, sensor_id, value) SELECT ?1, id,
     ON CONFLICT (at_ms, sensor_id) DO UPDATE SET value = excluded.value";
 /// ?1 sensor, ?2 since, ?3 limit: the newest ones. Reads all sensors' rows of that time, and no others.
 const OF_SENSOR: &str = "SELECT at_ms, value FROM readings WHERE at_ms >= ?2 AND sensor_id = ?1 ORDER BY at_ms DESC LIMIT ?3";
-/// ?1 moment.
-const COUNT_BEFORE: &str = "SELECT count(*) FROM readings WHERE at_ms < ?1";
-/// ?1 moment, ?2 how many.
-const DELETE_BEFORE: &str = "DELETE FROM readings WHERE at_ms < ?1 AND at_ms <= coalesce(
-    (SELECT at_ms FROM readings WHERE at_ms < ?1 ORDER BY at_ms LIMIT 1 OFFSET ?2), ?1)";
+/// ?1 since, ?2 before: the oldest.
+const OLDEST: &str = "SELECT at_ms FROM readings WHERE at_ms >= ?1 AND at_ms < ?2 ORDER BY at_ms LIMIT 1";
+/// ?1 since, ?2 before, ?3 how many less one: the last of so many.
+const LAST_OF: &str = "SELECT at_ms FROM readings WHERE at_ms >= ?1 AND at_ms < ?2 ORDER BY at_ms LIMIT 1 OFFSET ?3";
+/// ?1 since, ?2 before: the newest.
+const NEWEST: &str = "SELECT at_ms FROM readings WHERE at_ms >= ?1 AND at_ms < ?2 ORDER BY at_ms DESC LIMIT 1";
+/// ?1 from, ?2 to.
+const COUNT_BETWEEN: &str = "SELECT count(*) FROM readings WHERE at_ms BETWEEN ?1 AND ?2";
+/// ?1 from, ?2 to.
+const DELETE_BETWEEN: &str = "DELETE FROM readings WHERE at_ms BETWEEN ?1 AND ?2";
+
+/// Readings of a span of time, of all sensors.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ReadingSpan {
+    /// The first moment, milliseconds since 1970.
+    pub from_ms: i64,
+    /// The last moment.
+    pub to_ms: i64,
+    /// How many they are.
+    pub count: u64,
+}
 
 impl Store {
     /// Commits sensors and readings in one transaction; nothing at all is written for nothing. A reading of a sensor that is
@@ -159,17 +175,32 @@ impl Store {
         read().map_err(failed(&self.path, "could not read the readings"))
     }
 
-    /// How many readings are older than a moment.
-    pub fn readings_before(&self, before_ms: i64) -> Result<u64> {
+    /// The readings before a moment, oldest first, in parts of about so many. Writes nothing.
+    pub fn plan_readings(&self, before_ms: i64, part: u32) -> Result<Vec<ReadingSpan>> {
         self.needs(NEEDS, WHAT)?;
-        let count = self.db.prepare_cached(COUNT_BEFORE).and_then(|mut query| query.query_row((before_ms,), |row| row.get::<_, i64>(0)));
-        count.map(i64::unsigned_abs).map_err(failed(&self.path, "could not count the readings"))
+        let plan = || -> rusqlite::Result<Vec<ReadingSpan>> {
+            let moment = |sql, parameters: &[i64]| {
+                let parameters = rusqlite::params_from_iter(parameters);
+                self.db.prepare_cached(sql)?.query_row(parameters, |row| row.get::<_, i64>(0)).optional()
+            };
+            let mut parts = Vec::new();
+            let mut since_ms = i64::MIN;
+            while let Some(from_ms) = moment(OLDEST, &[since_ms, before_ms])? {
+                let last = moment(LAST_OF, &[from_ms, before_ms, i64::from(part.max(1)) - 1])?;
+                let Some(to_ms) = last.map_or_else(|| moment(NEWEST, &[from_ms, before_ms]), |last| Ok(Some(last)))? else { break };
+                let count = moment(COUNT_BETWEEN, &[from_ms, to_ms])?.unwrap_or_default().unsigned_abs();
+                parts.push(ReadingSpan { from_ms, to_ms, count });
+                since_ms = to_ms + 1;
+            }
+            Ok(parts)
+        };
+        plan().map_err(failed(&self.path, "could not find the old readings"))
     }
 
-    /// Deletes the oldest readings before a moment, some `step` of them; how many went. Writes nothing when there are none.
-    pub fn remove_readings_before(&mut self, before_ms: i64, step: u32) -> Result<u64> {
+    /// Removes the readings of a part that [`Store::plan_readings`] named; how many went.
+    pub fn remove_readings(&mut self, part: &ReadingSpan) -> Result<u64> {
         self.needs(NEEDS, WHAT)?;
-        let gone = self.db.prepare_cached(DELETE_BEFORE).and_then(|mut delete| delete.execute((before_ms, step)));
+        let gone = self.db.execute(DELETE_BETWEEN, (part.from_ms, part.to_ms));
         gone.map(|gone| gone as u64).map_err(failed(&self.path, "could not delete old readings"))
     }
 }
@@ -200,12 +231,15 @@ mod tests {
     fn hot_queries_read_no_more_than_their_time() {
         let db = filled();
         let by_time = "SEARCH readings USING PRIMARY KEY (at_ms>?)";
-        let before = "SEARCH readings USING PRIMARY KEY (at_ms<?)";
+        let between = "SEARCH readings USING PRIMARY KEY (at_ms>? AND at_ms<?)";
         let table = [
             (SENSOR, vec!["'s3'"], vec!["SEARCH sensors USING INDEX sqlite_autoindex_sensors_1 (name=?)"]),
             (OF_SENSOR, vec!["4", "45", "100"], vec![by_time]),
-            (COUNT_BEFORE, vec!["5"], vec![before]),
-            (DELETE_BEFORE, vec!["5", "2"], vec![before, "SCALAR SUBQUERY 1", before]),
+            (OLDEST, vec!["5", "9"], vec![between]),
+            (LAST_OF, vec!["5", "9", "2"], vec![between]),
+            (NEWEST, vec!["5", "9"], vec![between]),
+            (COUNT_BETWEEN, vec!["5", "9"], vec![between]),
+            (DELETE_BETWEEN, vec!["5", "9"], vec![between]),
         ];
         for (sql, parameters, plan) in table {
             let mut bound = sql.to_owned();

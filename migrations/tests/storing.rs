@@ -166,7 +166,7 @@ fn an_older_schema_is_refused() {
 mod readings {
     use super::*;
     use smolotchi_store::ReadingValue::{Number, Text};
-    use smolotchi_store::{NewReading, ReadingValue, SensorRow};
+    use smolotchi_store::{NewReading, ReadingSpan, ReadingValue, SensorRow};
 
     fn sensor(name: &str, absent: Option<&str>, changed_ms: i64) -> SensorRow {
         let (name, provider) = (name.to_owned(), "system".to_owned());
@@ -210,30 +210,28 @@ mod readings {
         assert_eq!(store.readings("a", 0, 100).unwrap().unwrap().readings, []);
         assert_eq!(store.readings("c", 0, 100).unwrap(), None);
 
-        assert_eq!((store.readings_before(12).unwrap(), store.readings_before(10).unwrap()), (2, 0));
-        assert_eq!(store.remove_readings_before(12, 1000).unwrap(), 2);
-        assert_eq!(store.remove_readings_before(12, 1000).unwrap(), 0);
+        assert_eq!(store.plan_readings(10, 1000).unwrap(), []);
+        let part = ReadingSpan { from_ms: 10, to_ms: 11, count: 2 };
+        assert_eq!(store.plan_readings(12, 1000).unwrap(), [part]);
+        assert_eq!((store.remove_readings(&part).unwrap(), store.remove_readings(&part).unwrap()), (2, 0));
         assert_eq!(store.readings("b", 0, 100).unwrap().unwrap().readings, expected[2..]);
     }
 
     #[test]
     #[cfg_attr(schema_1, ignore = "this build has schema 1 only")]
-    fn old_readings_go_in_steps() {
+    fn old_readings_go_in_parts() {
         let (_folder, path) = database(schema_own());
         let mut store = Store::open(&path).unwrap();
-        let readings: Vec<_> = (0..100).map(|at| reading("a", at, Number(0.0))).collect();
-        store.keep_readings(&[sensor("a", None, 0)], &readings).unwrap();
-        let mut steps = Vec::new();
-        loop {
-            let gone = store.remove_readings_before(90, 20).unwrap();
-            if gone == 0 {
-                break;
-            }
-            steps.push(gone);
-        }
-        assert_eq!(steps.iter().sum::<u64>(), 90);
-        assert!(steps.iter().all(|step| *step <= 21), "{steps:?}");
-        assert_eq!(store.readings("a", 0, 100).unwrap().unwrap().readings.first().unwrap().0, 90);
+        // Two sensors, each moment twice.
+        let readings: Vec<_> = (0..100).map(|number| reading(["a", "b"][number % 2], number as i64 / 2, Number(0.0))).collect();
+        store.keep_readings(&[sensor("a", None, 0), sensor("b", None, 0)], &readings).unwrap();
+        let parts = store.plan_readings(45, 20).unwrap();
+        assert_eq!(parts.iter().map(|part| part.count).sum::<u64>(), 90);
+        assert!(parts.len() == 5 && parts.iter().all(|part| part.count <= 21), "{parts:?}");
+        assert!(parts.windows(2).all(|pair| pair[0].to_ms < pair[1].from_ms), "{parts:?}");
+        let gone: u64 = parts.iter().map(|part| store.remove_readings(part).unwrap()).sum();
+        assert_eq!((gone, store.plan_readings(45, 20).unwrap()), (90, vec![]));
+        assert_eq!(store.readings("a", 0, 100).unwrap().unwrap().readings.first().unwrap().0, 45);
     }
 
     #[test]

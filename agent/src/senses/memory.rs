@@ -13,9 +13,9 @@ use std::sync::Arc;
 const AGAIN_MS: u64 = 6 * 3600 * 1000;
 /// How long a change may wait for its batch.
 const WAIT_MS: u64 = 30 * 60 * 1000;
-/// So many changes don't wait.
+/// So many changes wait half as long. Never less: one commit costs the card some 60 KB, whatever is in it.
 const BATCH: usize = 512;
-/// The most changes in memory; beyond, the oldest are lost. Only when they can't be written.
+/// The most changes in memory; beyond, the oldest are lost.
 const MOST: usize = 2 * BATCH;
 /// The most sensors. A machine that makes up new ones all the time must not fill the memory.
 const SENSORS: usize = 256;
@@ -152,11 +152,11 @@ impl Memory {
         moved || came_or_went
     }
 
-    /// What is to be written now: everything, if the oldest change has waited long enough, if there is a batch full, or if
-    /// `all` is asked for.
+    /// What is to be written now: everything, if the oldest change has waited long enough, or if `all` is asked for.
     pub(crate) fn batch(&self, boottime_ms: u64, all: bool) -> Option<Batch> {
         let since = self.since_ms?;
-        if !all && self.waiting.len() < BATCH && boottime_ms.saturating_sub(since) < WAIT_MS {
+        let long = if self.waiting.len() < BATCH { WAIT_MS } else { WAIT_MS / 2 };
+        if !all && boottime_ms.saturating_sub(since) < long {
             return None;
         }
         let rows = self.sensors.iter().filter(|(_, sensor)| !sensor.told).map(|(name, sensor)| SensorRow {
@@ -186,8 +186,6 @@ impl Memory {
     /// A batch could not be written: it is tried again after the usual time.
     pub(crate) fn not_written(&mut self, boottime_ms: u64) {
         self.since_ms = Some(boottime_ms);
-        let beyond = self.waiting.len().saturating_sub(BATCH - 1);
-        self.waiting.drain(..beyond);
     }
 
     /// Every sensor, by name.
@@ -263,12 +261,13 @@ mod tests {
             memory.take("system", load(1.2), at(minute));
             assert_eq!(memory.batch(minute * MINUTE, true), None, "{minute}");
         }
-        // A full batch doesn't wait.
-        for (number, minute) in (0..BATCH).zip(70..) {
-            assert_eq!(memory.batch(70 * MINUTE, false), None);
-            memory.take("system", load(number as f64 * 10.0), at(minute));
+        // A full batch waits half as long: however much changes, there are four commits an hour.
+        for number in 0..BATCH {
+            assert_eq!(memory.batch(84 * MINUTE, false), None);
+            memory.take("system", load(number as f64 * 10.0), at(70));
         }
-        let batch = memory.batch(70 * MINUTE, false).unwrap();
+        assert_eq!(memory.batch(84 * MINUTE, false), None);
+        let batch = memory.batch(85 * MINUTE, false).unwrap();
         assert_eq!((batch.sensors.len(), batch.readings.len()), (0, BATCH));
     }
 
