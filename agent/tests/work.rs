@@ -7,16 +7,35 @@ mod node;
 use node::{Node, STRANGER, need_root};
 use serde_json::{Value, json};
 use std::io::{Read, Write};
-use std::process::{Child, Command};
+use std::process::{Child, Command, Stdio};
 
-/// A process that can hold leases.
-fn worker() -> (Child, Value) {
-    let child = Command::new("sleep").arg("600").spawn().unwrap();
+/// A process that can hold leases; ends with the value, also when a test fails.
+struct Worker(Child);
+
+impl Worker {
+    fn kill(&mut self) -> std::io::Result<()> {
+        self.0.kill()
+    }
+
+    fn wait(&mut self) -> std::io::Result<std::process::ExitStatus> {
+        self.0.wait()
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn worker() -> (Worker, Value) {
+    let child = Command::new("sleep").arg("600").stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     let stat = std::fs::read_to_string(format!("/proc/{}/stat", child.id())).unwrap();
     let ticks: u64 = stat.rsplit_once(") ").unwrap().1.split(' ').nth(19).unwrap().parse().unwrap();
     let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
     let owner = json!({"role": "ai", "pid": child.id(), "start_ticks": ticks, "boot_id": boot.trim()});
-    (child, owner)
+    (Worker(child), owner)
 }
 
 fn post(node: &Node, path: &str, body: &Value) -> (u16, Value) {
