@@ -9,7 +9,6 @@ use std::time::Duration;
 
 /// What a value must be.
 #[derive(Debug, Clone, Copy)]
-#[allow(dead_code, reason = "not every kind has a setting yet")]
 pub(crate) enum Kind {
     /// A whole number within these limits; with `or_zero`, 0 as well.
     Integer {
@@ -22,8 +21,6 @@ pub(crate) enum Kind {
     },
     /// One of these numbers.
     Choice(&'static [u64]),
-    /// true or false.
-    Flag,
     /// A string that passes a check.
     Text {
         /// The check.
@@ -47,7 +44,6 @@ pub(crate) enum Kind {
     },
 }
 
-#[allow(dead_code, reason = "not every kind has a setting yet")]
 impl Kind {
     /// What was expected, in words.
     pub(crate) fn expected(self) -> String {
@@ -55,7 +51,6 @@ impl Kind {
             Kind::Integer { min, max, or_zero: false } => format!("a whole number from {min} to {max}"),
             Kind::Integer { min, max, or_zero: true } => format!("0 or a whole number from {min} to {max}"),
             Kind::Choice(numbers) => format!("one of {}", numbers.iter().map(u64::to_string).collect::<Vec<_>>().join(", ")),
-            Kind::Flag => "true or false".to_owned(),
             Kind::Text { expected, .. } | Kind::List { expected, .. } => expected.to_owned(),
             Kind::Span { min, max } => {
                 format!("a span of time such as \"15 min\" (units s, min, h, d) from {min} s to {max} s")
@@ -73,11 +68,6 @@ impl Kind {
     pub(crate) fn choice(self, given: &Given) -> Option<u64> {
         let (Kind::Choice(numbers), Given::Integer(number)) = (self, given) else { return None };
         u64::try_from(*number).ok().filter(|number| numbers.contains(number))
-    }
-
-    /// The flag.
-    pub(crate) fn flag(self, given: &Given) -> Option<bool> {
-        if let (Kind::Flag, Given::Flag(flag)) = (self, given) { Some(*flag) } else { None }
     }
 
     /// The string.
@@ -212,7 +202,6 @@ mod tests {
             assert_eq!(span.span(&text(given)), None, "{given}");
         }
         assert_eq!(span.span(&Given::Integer(60)), None);
-        assert_eq!((Kind::Flag.flag(&Given::Flag(true)), Kind::Flag.flag(&text("true"))), (Some(true), None));
         let word = Kind::Text { valid: |text| !text.is_empty(), expected: "a word" };
         assert_eq!((word.text(&text("a")), word.text(&text("")), word.text(&Given::Integer(1))), (Some("a".into()), None, None));
         let list = Kind::List { each: |text| !text.is_empty(), expected: "words" };

@@ -8,7 +8,9 @@ use crate::clock;
 use crate::store_fault::store_fault;
 use crate::wire::{Going, Retained};
 use smolotchi_operator::{Result, log};
-use smolotchi_store::{RetentionPolicy, Store, StoreError};
+use smolotchi_store::{ReadingSpan, RetentionPolicy, Store, StoreError};
+
+const DAY_MS: i64 = 24 * 60 * 60 * 1000;
 
 /// What the plans are made from.
 #[derive(Debug, Clone, Copy)]
@@ -29,7 +31,7 @@ trait Kind: Sync {
     fn remove(&self, store: &mut Store, going: &Going) -> Result<u64, StoreError>;
 }
 
-static KINDS: [(&str, &dyn Kind); 1] = [("events", &Events)];
+static KINDS: [(&str, &dyn Kind); 2] = [("events", &Events), ("readings", &Readings)];
 
 /// The event log: whole segments, never the newest.
 struct Events;
@@ -51,6 +53,37 @@ impl Kind for Events {
 
     fn remove(&self, store: &mut Store, going: &Going) -> Result<u64, StoreError> {
         store.remove(going.first_id, going.last_id)
+    }
+}
+
+/// The readings: those that are older than the policy's days, in parts. A part's ids are its first and last moment.
+struct Readings;
+
+/// How many readings one part removes, about.
+const READINGS: u32 = 5_000;
+
+impl Kind for Readings {
+    fn plan(&self, store: &mut Store, asked: &Asked) -> Result<Vec<Going>, StoreError> {
+        let Some(days) = asked.policy.max_age_days else { return Ok(Vec::new()) };
+        let parts = match store.plan_readings(asked.now_ms.saturating_sub(i64::from(days).saturating_mul(DAY_MS)), READINGS) {
+            Err(StoreError::NotInSchema { .. }) => Vec::new(),
+            other => other?,
+        };
+        let part = |part: ReadingSpan| Going {
+            kind: "readings".to_owned(),
+            name: "readings".to_owned(),
+            first_id: part.from_ms,
+            last_id: part.to_ms,
+            count: part.count,
+            // Two numbers and a value.
+            bytes: part.count * 24,
+            reason: "age".to_owned(),
+        };
+        Ok(parts.into_iter().map(part).collect())
+    }
+
+    fn remove(&self, store: &mut Store, going: &Going) -> Result<u64, StoreError> {
+        store.remove_readings(&ReadingSpan { from_ms: going.first_id, to_ms: going.last_id, count: going.count })
     }
 }
 
@@ -103,10 +136,8 @@ pub(super) fn asked(policy: RetentionPolicy, state: &std::path::Path) -> Asked {
 mod tests {
     use super::*;
     use crate::client::block_on;
-    use smolotchi_store::NewEvent;
     use smolotchi_store::migrate::{self, Direction};
-
-    const DAY_MS: i64 = 24 * 3600 * 1000;
+    use smolotchi_store::{NewEvent, NewReading, ReadingValue, SensorRow};
 
     /// A database with as many old and young events, ten to a segment.
     fn owner(dir: &std::path::Path, old: usize, young: usize) -> Owner<Store> {
@@ -151,6 +182,28 @@ mod tests {
             let again = block_on(apply(&owner, asked, false)).unwrap();
             assert_eq!((again.deleted, again.kept), (0, 30 - deleted), "{asked:?}");
         }
+    }
+
+    #[test]
+    fn old_readings_go_by_age_as_the_dry_run_says() {
+        if smolotchi_store::schema_own() < 7 {
+            return;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let owner = owner(dir.path(), 0, 1);
+        let now = clock::now_ms();
+        let keep = move |store: &mut Store| {
+            let sensor = SensorRow { name: "s".into(), provider: "system".into(), unit: "%".into(), absent: None, changed_ms: now };
+            let reading = |days: i64| NewReading { sensor: "s".into(), at_ms: now - days * DAY_MS, value: ReadingValue::Number(1.0) };
+            store.keep_readings(&[sensor], &[9, 8, 7, 3, 1].map(reading))
+        };
+        block_on(owner.call(keep)).unwrap().unwrap();
+        let said = block_on(apply(&owner, asked(None, Some(5)), true)).unwrap();
+        let done = block_on(apply(&owner, asked(None, Some(5)), false)).unwrap();
+        assert_eq!(said.going, done.going);
+        assert_eq!(done.going.iter().map(|part| (part.kind.as_str(), part.count)).collect::<Vec<_>>(), [("readings", 3)]);
+        let left = block_on(owner.call(|store| store.readings("s", 0, 100))).unwrap().unwrap().unwrap();
+        assert_eq!(left.readings.len(), 2);
     }
 
     #[test]

@@ -264,7 +264,6 @@ const STEP: usize = 500;
 
 impl Core {
     /// What `[jobs]` and `[artifacts]` would remove now. A release without them would remove nothing.
-    #[allow(dead_code, reason = "prune asks for it next")]
     pub(super) async fn old_work(&self) -> Result<OldWork> {
         let policy = self.settings.read().map(|settings| settings.work).unwrap_or_else(|poisoned| poisoned.into_inner().work);
         let plan = self.store(move |store| {
@@ -279,7 +278,6 @@ impl Core {
     }
 
     /// Removes exactly these, but what is needed by now stays. How many jobs, how many artifacts, and the bytes on the disk.
-    #[allow(dead_code, reason = "prune asks for it next")]
     pub(super) async fn remove_work(&self, old: &OldWork) -> Result<(u64, u64, u64)> {
         let (mut jobs, mut artifacts, mut bytes) = (0, 0, 0);
         for ids in old.artifacts.chunks(STEP) {

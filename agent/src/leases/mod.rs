@@ -8,7 +8,6 @@ use smolotchi_operator::{Code, Fault, Result};
 use smolotchi_store::{Lease, Process};
 
 /// This process, as the holder of leases.
-#[allow(dead_code, reason = "for the workers, which come one by one")]
 pub(crate) fn this_process(role: &str) -> Result<Process> {
     let unknown = |what: &str| Fault::new(Code::Io, "this process can't say who it is").fact("missing", what);
     let pid = std::process::id();

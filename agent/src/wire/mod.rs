@@ -207,17 +207,17 @@ pub(crate) struct Retained {
 /// A part that goes as a whole.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Going {
-    /// What it is: `events`.
+    /// What it is: `events`, `readings`, `jobs` or `artifacts`.
     pub(crate) kind: String,
     /// Which one.
     pub(crate) name: String,
-    /// The id of its first row.
+    /// The id of its first row; of readings their first moment, in milliseconds since 1970.
     pub(crate) first_id: i64,
-    /// The id of its last row.
+    /// The id of its last row; of readings their last moment.
     pub(crate) last_id: i64,
     /// How many rows.
     pub(crate) count: u64,
-    /// About how much they take.
+    /// About how much they take; of jobs, and of artifacts before they are removed, 0.
     pub(crate) bytes: u64,
     /// `count`, `age`, `bytes` or `disk`.
     pub(crate) reason: String,

@@ -1,7 +1,5 @@
 //! What the senses read, as core tells it.
 
-#![allow(dead_code, reason = "the parts that speak it come one by one")]
-
 use serde::{Deserialize, Serialize};
 pub(crate) use smolotchi_store::ReadingValue as Value;
 

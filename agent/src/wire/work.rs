@@ -1,7 +1,5 @@
 //! Jobs, leases, artifacts and stage requests, as core tells them and takes them.
 
-#![allow(dead_code, reason = "the parts that speak it come one by one")]
-
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 pub(crate) use smolotchi_store::{ArtifactState, JobState, Outcome, Process, StageState};

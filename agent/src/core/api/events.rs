@@ -160,5 +160,25 @@ async fn retain(State(core): State<Arc<Core>>, body: Result<Bytes, BytesRejectio
     let min_free_bytes = min_free_mib.map(|mib| mib.saturating_mul(1024 * 1024));
     let policy = RetentionPolicy { max_events, max_age_days, max_bytes, min_free_bytes };
     let asked = retention::asked(policy, &core.state);
-    Ok(Json(retention::apply(&core.owner, asked, dry_run).await?))
+    // Planned with the rest, before anything is removed; the policy of the work is core's own.
+    let work = core.old_work().await?;
+    let mut retained = retention::apply(&core.owner, asked, dry_run).await?;
+    let counts = if dry_run { (work.jobs.len() as u64, work.artifacts.len() as u64, 0) } else { core.remove_work(&work).await? };
+    retained.going.extend(part("jobs", &work.jobs, counts.0, 0));
+    retained.going.extend(part("artifacts", &work.artifacts, counts.1, counts.2));
+    Ok(Json(retained))
+}
+
+/// What goes of the work, or went; nothing if that is none.
+fn part(kind: &str, ids: &[i64], count: u64, bytes: u64) -> Option<wire::Going> {
+    let (first, last) = (ids.iter().min()?, ids.iter().max()?);
+    (count > 0).then(|| wire::Going {
+        kind: kind.to_owned(),
+        name: kind.to_owned(),
+        first_id: *first,
+        last_id: *last,
+        count,
+        bytes,
+        reason: "age".to_owned(),
+    })
 }
