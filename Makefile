@@ -23,6 +23,8 @@ bench: dist-demo ## what upgrade and rollback cost beside plain apt and dpkg; pr
 	@$(CARGO) build --quiet --locked -p smolotchi-lab
 	@$(CARGO) run --quiet --locked -p smolotchi-lab --bin smolotchi-bench -- upgrade --json target/bench.json $(if $(PAGE),--page $(PAGE))
 	@$(CARGO) run --quiet --locked -p smolotchi-lab --bin smolotchi-bench -- compression
+	@dpkg-deb --fsys-tarfile dist/demo/releases/0.1.0/debs/smolotchi_0.1.0_*.deb | tar -xO ./usr/bin/smolotchi >target/smolotchi-0.1.0 && chmod 755 target/smolotchi-0.1.0
+	@$(CARGO) run --quiet --locked -p smolotchi-lab --bin smolotchi-bench -- agent --old target/smolotchi-0.1.0 --json target/bench-agent.json
 
 lint: ## formatting and clippy, as errors (needs rustfmt and clippy)
 	$(CARGO) fmt --all --check
@@ -34,7 +36,7 @@ test-fast: prepare ## unit and integration tests, repository rules; no machines
 
 test-lab: prepare dist-demo ## scenarios on real Debian machines, a seeded sample of the long ones
 	$(CARGO) test -p smolotchi-lab --test lab --test first_light --test healing --test ansible --locked -- --nocapture --test-threads=2
-	$(CARGO) test -p smolotchi-lab --test ways --test scripts --test policy --test model --test runtime --locked -- --nocapture --test-threads=2
+	$(CARGO) test -p smolotchi-lab --test ways --test scripts --test policy --test model --test runtime --test soak --locked -- --nocapture --test-threads=2
 	$(CARGO) test -p smolotchi-lab --test crash --locked -- --nocapture --test-threads=1
 
 test: test-fast test-lab ## everything
@@ -48,4 +50,4 @@ OPTIMISED = $(foreach package,libsqlite3-sys rusqlite smolotchi-store,--config p
 test-full: ## everything, with the long suites whole (SEED, CUTS, SEQUENCES, ROWS and KILLS choose; SHARD=2/8 takes a part of the crash matrix)
 	ROWS=$${ROWS:-1000000} $(CARGO) test $(OPTIMISED) -p smolotchi-store --locked --lib --test walks -- --nocapture --test-threads=1 migrations identity steps
 	KILLS=$${KILLS:-1000} $(CARGO) test $(OPTIMISED) -p smolotchi-store --locked --test kills -- --nocapture
-	CRASH=full CUTS=$${CUTS:-50} WHOLE=1 SEQUENCES=$${SEQUENCES:-200} RESTARTS=$${RESTARTS:-200} $(MAKE) test
+	CRASH=full CUTS=$${CUTS:-50} WHOLE=1 SEQUENCES=$${SEQUENCES:-200} RESTARTS=$${RESTARTS:-200} HOURS=$${HOURS:-24} $(MAKE) test

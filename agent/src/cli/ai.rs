@@ -39,18 +39,22 @@ Exit codes: 0 queued, or with --wait done; 10 with --wait: it failed.")]
         wait: bool,
     },
     /// Show the newest runs, newest first.
+    #[command(after_help = "Example:\n  smolotchi ai runs --limit 5")]
     Runs {
         /// How many, at most.
         #[arg(long, default_value_t = 20, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=500))]
         limit: u32,
     },
     /// Show what a run of a profile would do; does nothing.
+    #[command(after_help = "Example:\n  smolotchi ai plan watch --format json | jq -r '.steps[].action'")]
     Plan {
         /// The profile.
         profile: String,
     },
     /// Judge what a run saw again, and compare the result byte by byte; changes nothing.
-    #[command(after_help = "Exit codes: 0 the same, 50 not the same (ai.replay-differs), 20 the run is not done (run.not-done).")]
+    #[command(
+        after_help = "Example:\n  smolotchi ai replay 12\n\nExit codes: 0 the same, 50 not the same (ai.replay-differs), 20 the run is not done (run.not-done)."
+    )]
     Replay {
         /// The run.
         run: i64,
@@ -66,6 +70,7 @@ Exit codes: 0 queued, or with --wait done; 10 with --wait: it failed.")]
         b: i64,
     },
     /// Show every action that a profile may name.
+    #[command(after_help = "Example:\n  smolotchi ai actions")]
     Actions,
 }
 
@@ -73,8 +78,10 @@ Exit codes: 0 queued, or with --wait done; 10 with --wait: it failed.")]
 #[derive(Debug, Subcommand)]
 pub(crate) enum ProfilesVerb {
     /// Show the newest version of each profile.
+    #[command(after_help = "Example:\n  smolotchi profiles list")]
     List,
     /// Show the text of a profile.
+    #[command(after_help = "Example:\n  smolotchi profiles show watch --at 1")]
     Show {
         /// Its name.
         name: String,
@@ -83,6 +90,7 @@ pub(crate) enum ProfilesVerb {
         at: Option<u32>,
     },
     /// Check a file without adding it; exit 20 with line, key and what was expected.
+    #[command(after_help = "Example:\n  smolotchi profiles check mine.toml")]
     Check {
         /// TOML.
         file: PathBuf,
@@ -130,6 +138,7 @@ Examples:
         limit: u32,
     },
     /// Show one finding with all its facts; the same as `smolotchi explain`.
+    #[command(after_help = "Example:\n  smolotchi findings show 3")]
     Show {
         /// Its number.
         id: i64,
@@ -158,13 +167,16 @@ pub(crate) enum BaselineVerb {
         note: Option<String>,
     },
     /// Show what a profile is expected to find.
+    #[command(after_help = "Example:\n  smolotchi baseline show watch")]
     Show {
         /// The profile.
         profile: String,
     },
     /// Show every baseline, newest first.
+    #[command(after_help = "Example:\n  smolotchi baseline list")]
     List,
     /// Forget the baselines of a profile: nothing is expected any more.
+    #[command(after_help = "Example:\n  smolotchi baseline clear watch --dry-run")]
     Clear {
         /// The profile.
         profile: String,
