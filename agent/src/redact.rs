@@ -2,6 +2,8 @@
 //!
 //! Rather too much than too little: a value that is taken away for nothing is a pity, one that stays is a leak.
 
+use serde_json::Value;
+
 /// What stands in a secret's place.
 pub(crate) const MARK: &str = "[redacted]";
 
@@ -46,13 +48,71 @@ const PREFIXES: &[&str] = &[
     "AGE-SECRET-KEY-",
 ];
 
+/// Puts the mark in the place of every value below a secret's name, however deep; what stands in strings is [`redact`]'s.
+pub(crate) fn scrub(value: &mut Value, secret: bool) {
+    match value {
+        Value::Object(pairs) => pairs.iter_mut().for_each(|(name, value)| scrub(value, secret || is_secret(name))),
+        Value::Array(items) => items.iter_mut().for_each(|item| scrub(item, secret)),
+        Value::Null => {}
+        leaf if secret => *leaf = Value::from(MARK),
+        _ => {}
+    }
+}
+
+/// What ends a secret that goes over several lines.
+#[derive(Debug, Clone, Copy)]
+enum Open {
+    /// This text.
+    Until(&'static str),
+    /// A line that doesn't end with a backslash.
+    Continued,
+}
+
+/// Whether a line begins a secret that goes on in the next one.
+fn opens(line: &str) -> Option<Open> {
+    let mut rest = line;
+    while let Some(start) = rest.find(is_word) {
+        let from = &rest[start..];
+        let end = from.find(|c| !is_word(c)).unwrap_or(from.len());
+        let (word, after) = from.split_at(end);
+        rest = after;
+        if !is_secret(word) {
+            continue;
+        }
+        let value = after.trim_start_matches(['"', '\'', ']', ' ', '\t']);
+        let Some(value) = value.strip_prefix(['=', ':']).map(str::trim) else { continue };
+        for (open, close) in [("\"\"\"", "\"\"\""), ("'''", "'''"), ("[", "]"), ("{", "}")] {
+            if value.strip_prefix(open).is_some_and(|inside| !inside.contains(close)) {
+                return Some(Open::Until(close));
+            }
+        }
+        if value.ends_with('\\') {
+            return Some(Open::Continued);
+        }
+    }
+    None
+}
+
 /// The text without its secrets, and how many there were.
 pub(crate) fn redact(text: &str) -> (String, usize) {
     let mut out = String::with_capacity(text.len());
     let mut count = 0;
     let mut in_block = false;
+    let mut open = None;
     for line in text.split_inclusive('\n') {
         let (body, end) = line.strip_suffix('\n').map_or((line, ""), |body| (body, "\n"));
+        if let Some(until) = open {
+            let goes_on = match until {
+                Open::Until(close) => !body.contains(close),
+                Open::Continued => body.trim_end().ends_with('\\'),
+            };
+            open = Some(until).filter(|_| goes_on);
+            out.push_str(MARK);
+            out.push_str(end);
+            continue;
+        }
+        open = opens(body);
+        count += usize::from(open.is_some());
         // A private key in PEM: everything from its first line to its last, even if it is cut off.
         if in_block {
             in_block = !body.contains("-----END");
@@ -221,6 +281,10 @@ mod tests {
             "Cookie: a=S3CRET; b=S3CRET",
             "-----BEGIN OPENSSH PRIVATE KEY-----\nS3CRET\nS3CRET\n-----END OPENSSH PRIVATE KEY-----",
             "log: -----BEGIN PRIVATE KEY-----S3CRET",
+            "psk = \"\"\"\nS3CRET\nS3CRET\n\"\"\"",
+            "tokens = [\n  \"S3CRET\",\n  \"S3CRET\",\n]",
+            "\"credentials\": {\n  \"value\": \"S3CRET\"\n}",
+            "SetCredential=web.token: \\\n  S3CRET\\\n  S3CRET",
             "untrusted comment: minisign encrypted secret key\nRWRTY0IyS3CRETS3CRET",
         ];
         for case in cases {
@@ -249,6 +313,16 @@ mod tests {
         assert_eq!(redact("a=1 API_TOKEN=x b=2\nnext").0, "a=1 API_TOKEN=[redacted] b=2\nnext");
         assert_eq!(redact("{\"token\":\"x\",\"b\":2}").0, "{\"token\":\"[redacted]\",\"b\":2}");
         assert_eq!(redact("http://u:p@h:80/x").0, "http://[redacted]@h:80/x");
+        assert_eq!(redact("tokens = [\n \"x\"\n]\nb = 2").0.lines().last(), Some("b = 2"));
         assert_eq!(redact("a\n-----BEGIN RSA PRIVATE KEY-----\nx\n-----END RSA PRIVATE KEY-----\nb").0, "a\n[redacted]\nb");
+    }
+
+    #[test]
+    fn values_below_a_secrets_name_go_however_deep() {
+        let mut value =
+            serde_json::json!({"tokens": ["S3CRET", {"a": "S3CRET"}], "credentials": {"value": "S3CRET", "none": null}, "b": [1, "x"]});
+        scrub(&mut value, false);
+        assert!(!value.to_string().contains("S3CRET"), "{value}");
+        assert_eq!((&value["b"], &value["credentials"]["none"]), (&serde_json::json!([1, "x"]), &Value::Null));
     }
 }

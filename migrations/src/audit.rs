@@ -100,6 +100,11 @@ impl Audit {
         };
         if self.range.as_ref().is_none_or(|(first_id, _)| *first_id != range.first_id) {
             self.end_of_range(ranges);
+            // A range begins where the one before it ended; otherwise somebody cut a piece out of the chain itself.
+            let before = ranges.iter().rfind(|before| before.first_id < range.first_id);
+            if before.is_some_and(|before| before.head.as_ref() != Some(&range.anchor)) {
+                self.breaks(range.first_id, id, "the chain goes on with another seal than it ended with", Vec::new());
+            }
             self.report.sealed_from.get_or_insert(id);
             self.range = Some((range.first_id, range.anchor.clone()));
         }

@@ -64,6 +64,13 @@ fn tampering_shows() {
         ("a dropped segment in the middle", "DELETE FROM events_02; DELETE FROM segments WHERE slot = 2"),
         ("no chain", "DELETE FROM chain"),
         ("a shorter chain", "UPDATE chain SET first_id = first_id + 1"),
+        (
+            "a piece cut out, and the chain says so",
+            "CREATE TEMP TABLE ends AS SELECT id, seal FROM events_02 WHERE seal IS NOT NULL ORDER BY id;
+             UPDATE chain SET last_id = (SELECT min(id) FROM ends), head = (SELECT seal FROM ends ORDER BY id LIMIT 1);
+             INSERT INTO chain (first_id, anchor) SELECT max(id) + 1, (SELECT seal FROM ends ORDER BY id DESC LIMIT 1) FROM ends;
+             DELETE FROM events_02 WHERE id > (SELECT min(id) FROM ends) AND id <= (SELECT max(id) FROM ends)",
+        ),
         ("a row behind the end", "INSERT INTO events_01 SELECT 100000, at_ms, topic, body, severity, NULL FROM events_01 LIMIT 1"),
     ];
     for (name, sql) in ways {

@@ -52,7 +52,7 @@ pub(crate) fn run(paths: &Paths) -> Result<Exit> {
             worker.notify.watchdog();
             let want = WantJob { owner: owner.clone(), kinds: vec![KIND.to_owned()], wait_s: worker.wait_s(), lease_s: LEASE_S };
             let leased = tokio::select! {
-                leased = worker.client.post::<_, LeasedJob>("/v1/jobs/lease", &want) => leased,
+                leased = worker.lease(&want) => leased,
                 () = &mut stop => break,
             };
             match leased {
@@ -98,6 +98,31 @@ struct Worker<'a> {
 }
 
 impl Worker<'_> {
+    /// Asks for a job, but only a core that runs: whoever calls at the socket of one that is down starts it, and what an operator
+    /// stopped, or what refuses its configuration, is not the worker's to start again and again.
+    async fn lease(&self, want: &WantJob) -> Result<LeasedJob> {
+        if !self.core_runs() {
+            return Err(Fault::new(Code::CoreUnreachable, "core doesn't run"));
+        }
+        self.client.post("/v1/jobs/lease", want).await
+    }
+
+    /// Core has a heartbeat as long as it runs; systemd removes its folder with it.
+    fn core_runs(&self) -> bool {
+        self.paths.heartbeat().exists()
+    }
+
+    /// Waits for a core that went away in the middle of a job.
+    async fn until_core_runs(&self) {
+        loop {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            self.notify.watchdog();
+            if self.core_runs() {
+                return;
+            }
+        }
+    }
+
     /// A short watchdog wants a shorter wait.
     fn wait_s(&self) -> u64 {
         self.notify.watchdog_timeout().map_or(WAIT_S, |timeout| WAIT_S.min(timeout.as_secs() / 2))
@@ -130,7 +155,7 @@ impl Worker<'_> {
     async fn carry(&self, job: &Job, token: &str) {
         let left = loop {
             match carry_out(&self.client, self.paths, job, token).await {
-                Err(fault) if fault.code == Code::CoreUnreachable => tokio::time::sleep(Duration::from_secs(1)).await,
+                Err(fault) if fault.code == Code::CoreUnreachable => self.until_core_runs().await,
                 left => break left,
             }
             self.notify.watchdog();
@@ -170,7 +195,7 @@ impl Worker<'_> {
             match self.client.post::<_, Value>(&format!("/v1/jobs/{job}/finish"), &finish).await {
                 Ok(_) => return,
                 // Its answer may have been lost on the way: then it is finished, and held by nobody.
-                Err(fault) if fault.code == Code::CoreUnreachable => tokio::time::sleep(Duration::from_secs(1)).await,
+                Err(fault) if fault.code == Code::CoreUnreachable => self.until_core_runs().await,
                 Err(fault) => {
                     log::fault(&fault);
                     return;

@@ -8,7 +8,7 @@ use crate::client::{Client, block_on};
 use crate::config::{self, Unknown};
 use crate::doctor::{ask, unit_names};
 use crate::paths::Paths;
-use crate::redact::redact;
+use crate::redact::{redact, scrub};
 use crate::{clock, release};
 use flate2::Compression;
 use flate2::write::GzEncoder;
@@ -138,7 +138,10 @@ fn file(path: &Path) -> String {
 fn core(paths: &Paths, call: &str) -> String {
     let answer: Result<serde_json::Value> = block_on(async { Client::new(paths.socket()).get(call).await });
     match answer {
-        Ok(value) => serde_json::to_string_pretty(&value).unwrap_or_default() + "\n",
+        Ok(mut value) => {
+            scrub(&mut value, false);
+            serde_json::to_string_pretty(&value).unwrap_or_default() + "\n"
+        }
         Err(fault) => format!("({fault})\n"),
     }
 }
@@ -178,7 +181,15 @@ fn configuration(paths: &Paths) -> String {
     for folder in paths.config_folders() {
         let mut files: Vec<_> = std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
         files.sort();
-        files.iter().for_each(|path| text.push_str(&format!("\n{}", file(path))));
+        // What the agent reads; anything else is only named.
+        files
+            .iter()
+            .filter(|path| path.extension().is_none_or(|extension| extension != "toml"))
+            .for_each(|path| text.push_str(&format!("\n# {} (not read by the agent)\n", path.display())));
+        files
+            .iter()
+            .filter(|path| path.extension().is_some_and(|extension| extension == "toml"))
+            .for_each(|path| text.push_str(&format!("\n{}", file(path))));
     }
     text
 }

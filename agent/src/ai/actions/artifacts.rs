@@ -2,7 +2,7 @@
 
 use super::{Action, Found, Risk, absent, items, text};
 use crate::ai::look::Look;
-use crate::wire::Verified;
+use crate::wire::{Verified, VerifyArtifacts};
 use serde_json::{Map, Value, json};
 use smolotchi_operator::{Code, Result};
 use smolotchi_store::Severity;
@@ -32,11 +32,18 @@ fn judge(_: &Map<String, Value>, observation: &Value) -> Vec<Found> {
 
 /// Asks core to read and compare them all; then names those that are damaged, also from before.
 pub(super) async fn look(look: &Look<'_>) -> Result<Value> {
-    let verified: Verified = match look.client.post("/v1/artifacts/verify", &json!({})).await {
-        Ok(verified) => verified,
-        Err(fault) if matches!(fault.code, Code::CoreRequest | Code::CoreRefused) => return Ok(absent(&fault.message)),
-        Err(fault) => return Err(fault),
-    };
-    let damaged: Value = look.client.get("/v1/artifacts?state=damaged&limit=200").await?;
-    Ok(json!({ "available": true, "checked": verified.checked, "bytes": verified.bytes, "items": damaged["artifacts"] }))
+    let (mut checked, mut bytes, mut next) = (0, 0, Some(0));
+    // Core reads for some seconds at a time, and says where to go on.
+    while let Some(after) = next {
+        let verified: Verified = match look.client.post("/v1/artifacts/verify", &VerifyArtifacts { after, only: None }).await {
+            Ok(verified) => verified,
+            Err(fault) if matches!(fault.code, Code::CoreRequest | Code::CoreRefused) => return Ok(absent(&fault.message)),
+            Err(fault) => return Err(fault),
+        };
+        checked += verified.checked;
+        bytes += verified.bytes;
+        next = verified.next;
+    }
+    let damaged: Value = look.client.get("/v1/artifacts?state=damaged&limit=1000").await?;
+    Ok(json!({ "available": true, "checked": checked, "bytes": bytes, "items": damaged["artifacts"] }))
 }
