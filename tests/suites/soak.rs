@@ -159,7 +159,7 @@ impl Machine<'_> {
         self.put(hour);
         if self.dice.below(3) == 0 {
             let added = self.verb(&["ai", "run", "watch"]);
-            self.ledger.jobs.push(added["id"].as_i64().unwrap_or_else(|| panic!("{added}")));
+            self.ledger.jobs.push(added["job"]["id"].as_i64().unwrap_or_else(|| panic!("{added}")));
         }
         self.node.sh_ok("curl -sf http://127.0.0.1:8080/ >/dev/null").unwrap();
         let service = SERVICES[self.dice.below(SERVICES.len() as u64) as usize];
