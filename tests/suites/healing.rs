@@ -374,7 +374,11 @@ fn the_last_resort_is_the_snapshot() {
     wait_trapped(node);
     // Migrated: seven rows more, and an undo that can't work.
     let sql = "UPDATE schema_version SET down_sql = 'SELECT nonsense';
-        INSERT INTO events (at_ms, topic, body) SELECT at_ms + 1, topic, '\"after ' || id || '\"' FROM events ORDER BY id LIMIT 7;";
+        INSERT INTO events_00 (id, at_ms, topic, body)
+            SELECT (SELECT max(id) FROM events_00) + row_number() OVER (ORDER BY id), at_ms + 1, topic, '\"after ' || id || '\"'
+            FROM (SELECT * FROM events_00 ORDER BY id LIMIT 7);
+        UPDATE sqlite_sequence SET seq = seq + 7 WHERE name = 'events';
+        UPDATE segments SET last_id = last_id + 7, events = events + 7 WHERE slot = 0;";
     let spoil = ["runuser", "-u", "smolotchi", "--", "sqlite3", "-batch", "-bail", "/var/lib/smolotchi/smolotchi.db", sql];
     node.run_ok(&spoil).unwrap();
     node.sh_ok("rm /run/trap-*").unwrap();

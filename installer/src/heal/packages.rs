@@ -36,7 +36,7 @@ impl Healing<'_> {
         let marked = self.paths.healing().exists();
         let ours_broken = survey.ours.iter().any(|package| is_broken(package) || is_leaving(package));
         // Others' troubles are ours only where we may have had a part in them, or where we are asked.
-        let others = survey.others_unfinished && (self.open.is_some() || marked || !self.booting);
+        let others = survey.others_unfinished && (self.open.is_some() || marked || survey.triggered || !self.booting);
         if !ours_broken && !survey.interrupted && !others {
             if marked {
                 self.unmark();

@@ -60,6 +60,8 @@ pub struct Survey {
     pub ours: Vec<Package>,
     /// Another package is unpacked, half-installed, half-configured, or has to be installed again.
     pub others_unfinished: bool,
+    /// One of them has only a trigger to process that our files set off.
+    pub triggered: bool,
     /// dpkg was interrupted before it could bring its database up to date: what stands above may be old.
     pub interrupted: bool,
 }
@@ -75,6 +77,9 @@ pub fn survey(paths: &Paths) -> Result<Survey> {
     Ok(Survey { interrupted, ..surveyed(&bytes) })
 }
 
+/// systemd's trigger for the journal's catalogue, of which our packages bring a part.
+const CATALOG: &str = "/usr/lib/systemd/catalog";
+
 fn surveyed(status: &[u8]) -> Survey {
     let mut survey = Survey::default();
     let (mut name, mut state, mut version) = (&b""[..], String::new(), "");
@@ -85,6 +90,8 @@ fn surveyed(status: &[u8]) -> Survey {
             state = abbreviated(&String::from_utf8_lossy(value));
         } else if let Some(value) = line.strip_prefix(b"Version: ") {
             version = std::str::from_utf8(value).unwrap_or_default();
+        } else if let Some(value) = line.strip_prefix(b"Triggers-Pending: ") {
+            survey.triggered |= String::from_utf8_lossy(value).split(' ').any(|trigger| trigger == CATALOG);
         } else if line.is_empty() {
             if OURS.iter().any(|ours| ours.as_bytes() == name) {
                 let name = String::from_utf8_lossy(name).into_owned();
@@ -331,6 +338,14 @@ mod tests {
         ] {
             let text = format!("{}{}", stanza("libc6", status), stanza("z", "install ok installed"));
             assert_eq!(surveyed(text.as_bytes()), Survey { others_unfinished: expected, ..Survey::default() }, "{status}");
+        }
+        for (triggers, expected) in
+            [("/usr/lib/systemd/catalog", true), ("/a /usr/lib/systemd/catalog", true), ("/usr/lib/systemd/catalog/x", false)]
+        {
+            let text = stanza("systemd", "install ok triggers-pending")
+                .replace("Version: 1\n", &format!("Version: 1\nTriggers-Pending: {triggers}\n"));
+            let survey = surveyed(text.as_bytes());
+            assert_eq!((survey.others_unfinished, survey.triggered), (true, expected), "{triggers}");
         }
         // The last stanza may lack its empty line.
         assert_eq!(surveyed(stanza("smolotchi", "install ok unpacked").trim_end().as_bytes()).ours.len(), 1);
