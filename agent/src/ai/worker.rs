@@ -15,7 +15,7 @@ use serde_json::Value;
 use smolotchi_operator::log::{self, Kind};
 use smolotchi_operator::{Code, Exit, Fault, Result};
 use std::pin::pin;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// What this worker can do.
@@ -51,6 +51,7 @@ pub(crate) fn run(paths: &Paths) -> Result<Exit> {
         loop {
             worker.notify.watchdog();
             let want = WantJob { owner: owner.clone(), kinds: vec![KIND.to_owned()], wait_s: worker.wait_s(), lease_s: LEASE_S };
+            let asked = Instant::now();
             let leased = tokio::select! {
                 leased = worker.lease(&want) => leased,
                 () = &mut stop => break,
@@ -69,7 +70,16 @@ pub(crate) fn run(paths: &Paths) -> Result<Exit> {
                         break;
                     }
                 }
-                Ok(_) => away = 0,
+                Ok(_) => {
+                    away = 0;
+                    // An answer before its time is that of a core that stops: its socket listens on, and would start it again.
+                    if asked.elapsed() < Duration::from_secs(want.wait_s) {
+                        tokio::select! {
+                            () = tokio::time::sleep(Duration::from_secs(2)) => {}
+                            () = &mut stop => break,
+                        }
+                    }
+                }
                 Err(fault) if fault.code == Code::CoreRefused => return Err(fault),
                 Err(fault) => {
                     // Said once: core may be away for long, and the journal is on the card.
