@@ -17,17 +17,25 @@ use serde::Serialize;
 use smolotchi_operator::{Exit, Fault, Result, Table, log};
 
 /// What is started once packages were mended, if it is enabled; systemd knew nothing of it when it planned the boot.
-const UNITS: [&str; 6] = [
+const UNITS: [&str; 7] = [
     "smolotchi-core.socket",
     "smolotchi-web.socket",
     "smolotchi-prune.timer",
     "smolotchi-core.service",
     "smolotchi-ai.service",
+    "smolotchi-display.service",
     systemd::EXECUTOR,
 ];
 /// Those of them that come and go with the agent.
-const AGENTS: [&str; 5] =
-    ["smolotchi-core.socket", "smolotchi-web.socket", "smolotchi-prune.timer", "smolotchi-core.service", "smolotchi-ai.service"];
+const AGENTS: [&str; 7] = [
+    "smolotchi-core.socket",
+    "smolotchi-senses.socket",
+    "smolotchi-web.socket",
+    "smolotchi-prune.timer",
+    "smolotchi-core.service",
+    "smolotchi-ai.service",
+    "smolotchi-display.service",
+];
 
 /// What was mended, and what could not be.
 #[derive(Debug, Default, Serialize)]
