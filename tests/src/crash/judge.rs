@@ -75,7 +75,7 @@ pub fn judge(node: &Node, scenario: &Scenario, acknowledged: Option<Vec<u64>>) -
             let said = node.run(&["smolotchi", "health"])?;
             problems.push(format!("not healthy: {}{}", said.stdout.trim(), said.stderr.trim()));
         }
-        let schema = if version == "0.1.0" { 1 } else { 3 };
+        let schema = crate::dist::schema(version)?;
         match node.schema() {
             Ok(found) if found == schema => {}
             Ok(found) => problems.push(format!("the schema is {found}, and {version} wants {schema}")),
