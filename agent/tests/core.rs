@@ -245,7 +245,7 @@ fn a_reload_takes_all_or_nothing_and_says_what_needs_a_restart() {
     let ran = node.run_as_service(&["--format", "json", "config", "reload"]).ok();
     let expected = json!({"changed": [
         {"key": "core.min_free_mib", "from": "16", "to": "3"},
-        {"key": "web.refresh_seconds", "from": "60", "to": "30", "restart": "smolotchi-web.service"},
+        {"key": "web.refresh_seconds", "from": "0", "to": "30", "restart": "smolotchi-web.service"},
     ]});
     assert_eq!((ran.json(), min_free(&node).as_str()), (expected, "3"));
 
