@@ -156,13 +156,13 @@ in the order of their file names, whatever their folder; later ones override ear
 A file in /etc replaces one of the same name in /run and /usr/lib; one in /run replaces one in /usr/lib."
     )]
     Config(ConfigVerb),
-    /// Ask core to remove events beyond the retention policy (service).
+    /// Ask core to remove what the retention policies don't keep (service).
     #[command(after_help = "\
 Examples:
   smolotchi prune --dry-run            what the configured policy would remove
   smolotchi prune                      remove it; smolotchi-prune.timer does this every day
 
-The policy is [retention] in the configuration: smolotchi config show.")]
+Events and readings go by [retention], ended jobs by [jobs], artifacts by [artifacts]: smolotchi config show.")]
     Prune(Prune),
     /// Own the database and answer the API (service).
     #[command(after_help = "\
