@@ -1,16 +1,20 @@
 //! Retention: which parts of the event log go, and removing them. What goes is decided once and then done just so.
 //!
 //! From schema 7 on, whole segments go, the oldest first, never the newest one; the pages' space goes back to the file system.
+//!
+//! Age is judged by a wall clock that may be wrong: [`Store::lived`] says whether it may be believed. Who plans by age asks that.
 
 use crate::connect::{beside, failed};
 use crate::ring::{self, Segment};
-use crate::{Result, Store, rules};
+use crate::{Result, Store, readings, rules};
 use rusqlite::{OptionalExtension, TransactionBehavior};
 use rustix::fs::FallocateFlags;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 
 const DAY_MS: i64 = 24 * 60 * 60 * 1000;
+/// A clock that was lived by for so long is believed.
+const LIVED_MS: i64 = 7 * DAY_MS;
 /// How many rows go at a time in a schema without segments.
 const ROWS: i64 = 5_000;
 /// About what a row takes beside its topic and body.
@@ -72,6 +76,45 @@ pub struct Going {
 }
 
 impl Store {
+    /// Whether the wall clock may be believed enough to remove what is older than so many days.
+    ///
+    /// There may be no clock battery, and a time server may be wrong: a clock that jumped ahead makes everything look old. So the
+    /// database itself must have lived up to it: an event or a reading that is one to two weeks old (with a policy of less than 28
+    /// days: a quarter to a half of it). After a jump ahead there is none, until that time was really spent at the new clock. A jump
+    /// that is too small to be told so takes no more than half of what the policy keeps.
+    pub fn lived(&self, now_ms: i64, days: u32) -> Result<bool> {
+        let age_ms = i64::from(days).saturating_mul(DAY_MS);
+        let span_ms = LIVED_MS.min(age_ms / 4);
+        let window = (now_ms.saturating_sub(2 * span_ms), now_ms.saturating_sub(span_ms));
+        if self.schema >= readings::NEEDS && self.has_reading(window.0, window.1)? {
+            return Ok(true);
+        }
+        for segment in self.segments()?.iter().filter(|segment| segment.newest_ms >= window.0) {
+            let found = self.event_in(segment, window, now_ms).map_err(failed(&self.path, "could not read the events' times"))?;
+            if found {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Whether a segment has an event of this time: by halves, as the times mostly rise with the ids. Where they don't, one may
+    /// be missed, but none is made up.
+    fn event_in(&self, segment: &Segment, (from_ms, to_ms): (i64, i64), now_ms: i64) -> rusqlite::Result<bool> {
+        let mut query = self.db.prepare_cached(&rules::from_id(&segment.table()))?;
+        let mut from_id = |id: i64| query.query_row((id,), |row| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?))).optional();
+        let (mut low, mut high) = (segment.first_id, segment.last_id);
+        while low < high {
+            let middle = low + (high - low) / 2;
+            match from_id(middle)? {
+                // A time that is long to come is from a clock that has since been set right.
+                Some((id, at_ms)) if at_ms < from_ms || at_ms > now_ms.saturating_add(DAY_MS) => low = id + 1,
+                _ => high = middle,
+            }
+        }
+        Ok(from_id(low)?.is_some_and(|(_, at_ms)| (from_ms..=to_ms).contains(&at_ms)))
+    }
+
     /// Says what the policy does not keep, oldest first. Writes nothing. `free` is what the file system has left, where it is known.
     pub fn plan_retention(&self, policy: &RetentionPolicy, now_ms: i64, free: Option<u64>) -> Result<Vec<Going>> {
         if self.schema < ring::SCHEMA {
@@ -83,12 +126,19 @@ impl Store {
         let mut used = self.used_bytes()?;
         let mut free = free.unwrap_or(u64::MAX);
         let mut going = Vec::new();
+        // One with a time that has not come yet was written to by a clock that went ahead: it is as old as the one after it.
+        let mut after_ms = now_ms;
+        let mut newest_ms: Vec<i64> = Vec::new();
+        for segment in &segments {
+            after_ms = if segment.newest_ms > now_ms { after_ms } else { segment.newest_ms };
+            newest_ms.push(after_ms);
+        }
         // The newest one stays, whatever is asked for: it is the one that is written to, and it has the last seal.
-        for segment in segments.iter().skip(1).rev() {
+        for (segment, newest_ms) in segments.iter().zip(newest_ms).skip(1).rev() {
             let bytes = size(segment);
             let reason = if policy.max_events.is_some_and(|most| kept - segment.events >= most) {
                 Reason::Count
-            } else if since.is_some_and(|since| segment.newest_ms < since) {
+            } else if since.is_some_and(|since| newest_ms < since) {
                 Reason::Age
             } else if policy.max_bytes.is_some_and(|most| used > most) {
                 Reason::Bytes
@@ -176,7 +226,7 @@ impl Store {
         }
         if let Some(days) = policy.max_age_days {
             let since = now_ms.saturating_sub(i64::from(days).saturating_mul(DAY_MS));
-            let young = self.db.query_row(rules::FIRST_SINCE, (since,), |row| row.get::<_, i64>(0)).optional().map_err(fail())?;
+            let young = self.db.query_row(rules::FIRST_SINCE, (since, now_ms), |row| row.get::<_, i64>(0)).optional().map_err(fail())?;
             let young = young.unwrap_or(all.last_id + 1);
             if young > first_kept {
                 (first_kept, reason) = (young, Reason::Age);

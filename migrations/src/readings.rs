@@ -7,7 +7,7 @@ use rusqlite::{OptionalExtension, TransactionBehavior};
 use serde::{Deserialize, Serialize};
 
 /// The schema that has the tables.
-const NEEDS: u32 = 6;
+pub(crate) const NEEDS: u32 = 6;
 const WHAT: &str = "readings";
 
 /// The longest sensor name, in bytes.
@@ -173,6 +173,12 @@ impl Store {
             Ok(Some(Series { unit, readings }))
         };
         read().map_err(failed(&self.path, "could not read the readings"))
+    }
+
+    /// Whether there is a reading of this time.
+    pub(crate) fn has_reading(&self, from_ms: i64, to_ms: i64) -> Result<bool> {
+        let read = || self.db.prepare_cached(OLDEST)?.exists((from_ms, to_ms.saturating_add(1)));
+        read().map_err(failed(&self.path, "could not read the readings' times"))
     }
 
     /// The readings before a moment, oldest first, in parts of about so many. Writes nothing.

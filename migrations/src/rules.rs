@@ -15,12 +15,17 @@ pub(crate) const NEWEST: &str = "SELECT id, at_ms FROM events ORDER BY id DESC L
 pub(crate) const ENDS: &str = "SELECT (SELECT min(id) FROM events), (SELECT max(id) FROM events)";
 /// The id of the newest event that a limit of ?1 events does not keep.
 pub(crate) const BEYOND: &str = "SELECT id FROM events ORDER BY id DESC LIMIT 1 OFFSET ?1";
-/// The id of the oldest event that is not older than ?1. It stops there: only what will be deleted is read.
-pub(crate) const FIRST_SINCE: &str = "SELECT id FROM events WHERE at_ms >= ?1 ORDER BY id LIMIT 1";
+/// The id of the oldest event that is not older than ?1, by a time that has come at ?2. It stops there: only what will be deleted
+/// is read.
+pub(crate) const FIRST_SINCE: &str = "SELECT id FROM events WHERE at_ms BETWEEN ?1 AND ?2 ORDER BY id LIMIT 1";
 /// How many events there are from id ?1 to id ?2.
 pub(crate) const COUNT_BETWEEN: &str = "SELECT count(*) FROM events WHERE id BETWEEN ?1 AND ?2";
 /// Deletes the events from id ?1 to id ?2.
 pub(crate) const DELETE_BETWEEN: &str = "DELETE FROM events WHERE id BETWEEN ?1 AND ?2";
+/// The first event of a table from id ?1 on: id, at_ms.
+pub(crate) fn from_id(table: &str) -> String {
+    format!("SELECT id, at_ms FROM {table} WHERE id >= ?1 ORDER BY id LIMIT 1")
+}
 /// Whether slot ?3 has an event of topic ?1 or below it; ?2 is what comes after those below.
 pub(crate) const SEGMENT_HAS_TOPIC: &str =
     "SELECT 1 FROM segment_topics WHERE (topic = ?1 OR topic > ?1 || '.' AND topic < ?2) AND slot = ?3 LIMIT 1";
@@ -118,7 +123,8 @@ mod tests {
             let table = [
                 (NEWEST, vec![], vec!["SCAN events"], 1),
                 (ENDS, vec![], vec!["SCAN CONSTANT ROW", "SCALAR SUBQUERY 1", "SEARCH events", "SCALAR SUBQUERY 2", "SEARCH events"], 2),
-                (FIRST_SINCE, vec![5], vec!["SCAN events"], 6),
+                (FIRST_SINCE, vec![5, 999], vec!["SCAN events"], 6),
+                (&from_id("events"), vec![5], vec!["SEARCH events USING INTEGER PRIMARY KEY (rowid>?)"], 0),
                 (COUNT_BETWEEN, vec![5, 9], vec![range], 0),
                 (DELETE_BETWEEN, vec![5, 9], vec![range], 0),
                 match schema {

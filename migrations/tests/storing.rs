@@ -6,6 +6,8 @@ mod common;
 
 use common::{Dice, database, event, names, retain};
 use smolotchi_store::{NewEvent, RetentionPolicy, Severity, Store, schema_own};
+#[cfg(not(schema_1))]
+use smolotchi_store::{NewReading, ReadingValue, SensorRow};
 
 const DAY: i64 = 24 * 60 * 60 * 1000;
 
@@ -105,6 +107,8 @@ fn retention_keeps_what_the_policy_keeps() {
         (&[80, 90, 99], None, Some(1), 2),
         (&[80, 90, 98], None, Some(1), 3),
         (&[80, 90, 99], Some(1), Some(15), 2),
+        // From a clock that was ahead: as old as what came after.
+        (&[80, 300, 81, 99], None, Some(15), 3),
         // A wrong clock among young events, and before them.
         (&[99, 0, 99], None, Some(15), 0),
         (&[0, 0, 99], None, Some(15), 2),
@@ -127,6 +131,55 @@ fn retention_keeps_what_the_policy_keeps() {
         assert_eq!(store.summary().unwrap().events_total, kept);
         // Ids go on where they were, also when none is left.
         assert_eq!(store.append(&[new("a", "{}")], 1).unwrap().last_id, days.len() as i64 + 1);
+    }
+}
+
+/// Whether a clock is believed, from the days of the events, oldest id first.
+#[test]
+fn a_clock_is_believed_once_it_was_lived_by() {
+    let table: &[(&[i64], i64, u32, bool)] = &[
+        (&[], 100, 90, false),
+        // Lived by: something is one to two weeks old.
+        (&[1, 20, 60, 88, 100], 100, 90, true),
+        (&[1, 86], 100, 90, true),
+        (&[1, 93], 100, 90, true),
+        (&[1, 85, 94], 100, 90, false),
+        // Ahead, before and after something was written at the wrong time, and a week later.
+        (&[1, 20, 60, 88, 100], 400, 90, false),
+        (&[1, 20, 60, 88, 100, 400, 401], 402, 90, false),
+        (&[1, 20, 60, 88, 100, 400, 401], 408, 90, true),
+        // Set right again.
+        (&[1, 20, 60, 300, 301, 88, 93, 99, 100], 100, 90, true),
+        (&[1, 20, 60, 88, 92, 300, 301, 100], 100, 90, true),
+        // Set to the beginning for a while.
+        (&[1, 20, 88, 90, 0, 0, 99, 100], 100, 90, true),
+        // Less than two weeks are kept.
+        (&[80, 97, 100], 100, 5, false),
+        (&[80, 98, 100], 100, 5, true),
+    ];
+    for (days, now, policy, believed) in table {
+        for most in [1, 3, 100] {
+            let (_folder, path) = database(schema_own());
+            let mut store = Store::open(&path).unwrap();
+            store.full_at(most);
+            for day in *days {
+                store.append(&[new("a", "{}")], day * DAY).unwrap();
+            }
+            assert_eq!(store.lived(now * DAY, *policy).unwrap(), *believed, "{days:?} {now} {policy} {most}");
+        }
+    }
+}
+
+#[test]
+#[cfg(not(schema_1))]
+fn a_reading_vouches_for_the_clock_too() {
+    let (_folder, path) = database(schema_own());
+    let mut store = Store::open(&path).unwrap();
+    let sensor = SensorRow { name: "s".into(), provider: "p".into(), unit: "%".into(), absent: None, changed_ms: 0 };
+    for (day, believed) in [(80, false), (95, false), (90, true)] {
+        let reading = NewReading { sensor: "s".into(), at_ms: day * DAY, value: ReadingValue::Number(1.0) };
+        store.keep_readings(std::slice::from_ref(&sensor), &[reading]).unwrap();
+        assert_eq!(store.lived(100 * DAY, 90).unwrap(), believed, "{day}");
     }
 }
 

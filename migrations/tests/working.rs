@@ -409,7 +409,7 @@ fn what_something_needs_is_neither_planned_nor_removed() {
 
 #[test]
 fn retention_goes_by_age_then_by_bytes_and_counts_shared_content_once() {
-    let (_folder, mut store) = store();
+    let (folder, mut store) = store();
     // The second holds the same content as the fourth; the third is dated by a clock that was never set.
     for (name, at_ms) in [('a', 10 * DAY), ('b', 20 * DAY), ('c', 0), ('b', 40 * DAY), ('d', 50 * DAY)] {
         store.put_artifact(&artifact(name, 100, None), at_ms).unwrap();
@@ -430,6 +430,11 @@ fn retention_goes_by_age_then_by_bytes_and_counts_shared_content_once() {
     for (days, bytes, expected) in cases {
         assert_eq!(store.plan_artifacts(days, bytes, now).unwrap(), expected, "{days:?} {bytes:?}");
     }
+    // From a clock that was ahead: it stays, and hides no others.
+    let db = Connection::open(folder.path().join("smolotchi.db")).unwrap();
+    db.execute("UPDATE artifacts SET created_ms = ?1 WHERE id = 1", (99 * DAY,)).unwrap();
+    assert_eq!(store.plan_artifacts(Some(30), None, now).unwrap(), [2, 3]);
+    assert_eq!(store.plan_artifacts(Some(30), Some(0), now).unwrap(), [1, 2, 3, 4, 5]);
     let removal = store.remove_artifacts(&[1, 2], None, false, now).unwrap();
     assert_eq!((removal.contents, removal.bytes), (vec!["a".repeat(64)], 100), "what another one has stays");
     assert_eq!(topics(&store), [] as [&str; 0], "retention tells by itself");
@@ -452,6 +457,11 @@ fn old_jobs_go_and_those_that_have_not_ended_stay() {
     let now = 60 * DAY;
     assert_eq!(store.plan_jobs(None, now).unwrap(), [] as [i64; 0]);
     assert_eq!(store.plan_jobs(Some(30), now).unwrap(), [1, 4], "2 ended late, 3 hasn't, 5 is young");
+    // Made and ended by a clock that was ahead: it hides no others.
+    let db = Connection::open(folder.path().join("smolotchi.db")).unwrap();
+    db.execute("UPDATE jobs SET created_ms = ?1, changed_ms = ?1 WHERE id = 1", (99 * DAY,)).unwrap();
+    assert_eq!(store.plan_jobs(Some(30), now).unwrap(), [4]);
+    db.execute("UPDATE jobs SET changed_ms = 1 WHERE id = 1", ()).unwrap();
     assert_eq!(store.remove_jobs(&[1, 3, 4], now).unwrap(), 2);
     assert_eq!(store.jobs(None, ALL).unwrap().iter().map(|job| job.id).collect::<Vec<_>>(), [5, 3, 2]);
 }

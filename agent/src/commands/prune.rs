@@ -22,7 +22,7 @@ struct Pruned {
 
 impl Table for Pruned {
     fn table(&self) -> String {
-        let Retained { deleted, kept, going, given_back } = &self.retained;
+        let Retained { deleted, kept, going, given_back, held_back } = &self.retained;
         let verb = if self.dry_run { "would remove" } else { "removed" };
         let limit =
             |limit: Option<String>, unit: &str| limit.map_or_else(|| format!("any number of {unit}"), |limit| format!("{limit} {unit}"));
@@ -37,6 +37,9 @@ impl Table for Pruned {
             .collect();
         let given = if *given_back == 0 { String::new() } else { format!(", {} KiB are free again", given_back / 1024) };
         text += &format!("{verb} {deleted} events, {kept} stay{given} (policy: {events}, {days})\n");
+        if let Some(why) = held_back {
+            text += &format!("{why}\n");
+        }
         text
     }
 }

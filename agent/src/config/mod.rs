@@ -8,7 +8,7 @@ mod merge;
 mod settings;
 
 pub(crate) use merge::{Merged, Origin};
-pub(crate) use settings::{DisplaySettings, RetentionSettings, SensesSettings, Settings, WebSettings};
+pub(crate) use settings::{DisplaySettings, RetentionSettings, SensesSettings, Settings, WebSettings, WorkSettings};
 
 use crate::paths::Paths;
 use fragment::Fragment;

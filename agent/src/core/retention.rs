@@ -1,7 +1,8 @@
 //! Applies a retention policy: what goes is planned first, then removed part by part, so that the database's thread is free for
 //! others in between. A dry run is the same plan.
 //!
-//! Each kind of thing that has a retention is one entry of [`KINDS`]. None may plan what something pending needs.
+//! Each kind of thing that has a retention is one entry of [`KINDS`]. None may plan what something pending needs. Nothing goes by
+//! age while the machine's clock can't be believed; the answer and the journal say so.
 
 use super::owner::Owner;
 use crate::clock;
@@ -87,20 +88,36 @@ impl Kind for Readings {
     }
 }
 
+/// Why nothing goes by age.
+pub(super) const CLOCK: &str = "the clock says a time that the machine has not lived up to: nothing goes by age until it has for a week";
+
+/// What goes, and why nothing goes by age if something would.
+fn plan(store: &mut Store, mut asked: Asked) -> Result<(Vec<Going>, Option<&'static str>), StoreError> {
+    let all = |store: &mut Store, asked: &Asked| {
+        KINDS.iter().try_fold(Vec::new(), |mut going, (_, kind)| {
+            going.extend(kind.plan(store, asked)?);
+            Ok(going)
+        })
+    };
+    let going = all(store, &asked)?;
+    let by_age = asked.policy.max_age_days.filter(|_| going.iter().any(|part| part.reason == "age"));
+    let Some(days) = by_age else { return Ok((going, None)) };
+    if store.lived(asked.now_ms, days)? {
+        return Ok((going, None));
+    }
+    asked.policy.max_age_days = None;
+    Ok((all(store, &asked)?, Some(CLOCK)))
+}
+
 /// Removes what the policy does not keep, or with `dry_run` says what that would be.
 pub(super) async fn apply(owner: &Owner<Store>, asked: Asked, dry_run: bool) -> Result<Retained> {
-    let plan = move |store: &mut Store| {
-        let mut going = Vec::new();
-        for (_, kind) in KINDS {
-            going.extend(kind.plan(store, &asked)?);
-        }
-        Ok((going, store.summary()?.events_total))
-    };
-    let (planned, total) = owner.call(plan).await?.map_err(store_fault)?;
+    let look = move |store: &mut Store| Ok((plan(store, asked)?, store.summary()?.events_total));
+    let ((planned, held_back), total) = owner.call(look).await?.map_err(store_fault)?;
+    let held_back = held_back.map(str::to_owned);
     let events = |going: &[Going]| going.iter().filter(|part| part.kind == "events").map(|part| part.count).sum::<u64>();
     if dry_run || planned.is_empty() {
         let deleted = events(&planned);
-        return Ok(Retained { deleted, kept: total - deleted, going: planned, given_back: 0 });
+        return Ok(Retained { deleted, kept: total - deleted, going: planned, given_back: 0, held_back });
     }
     let mut gone = Vec::new();
     for mut part in planned {
@@ -116,7 +133,7 @@ pub(super) async fn apply(owner: &Owner<Store>, asked: Asked, dry_run: bool) -> 
     let end = move |store: &mut Store| Ok((store.give_back()?, store.summary()?.events_total));
     let (given_back, kept) = owner.call(end).await?.map_err(store_fault)?;
     witness(owner).await;
-    Ok(Retained { deleted: events(&gone), kept, going: gone, given_back })
+    Ok(Retained { deleted: events(&gone), kept, going: gone, given_back, held_back })
 }
 
 /// Tells the last seal to the systemd journal, outside of what it vouches for: a log that was rewritten whole has another one.
@@ -139,7 +156,7 @@ mod tests {
     use smolotchi_store::migrate::{self, Direction};
     use smolotchi_store::{NewEvent, NewReading, ReadingValue, SensorRow};
 
-    /// A database with as many old and young events, ten to a segment.
+    /// A database with as many old and young events, ten to a segment. The first young one shows that the clock was lived by.
     fn owner(dir: &std::path::Path, old: usize, young: usize) -> Owner<Store> {
         let path = dir.join("smolotchi.db");
         migrate::run(&path, Direction::UpOnly, true).unwrap();
@@ -147,7 +164,8 @@ mod tests {
         store.full_at(10);
         let events = [NewEvent { topic: "t".into(), severity: None, body: "1".into() }];
         for index in 0..old + young {
-            store.append(&events, clock::now_ms() - if index < old { 10 * DAY_MS } else { 0 }).unwrap();
+            let days = if index < old { 10 } else { 2 * i64::from(index == old) };
+            store.append(&events, clock::now_ms() - days * DAY_MS).unwrap();
         }
         Owner::start(move || Ok(store)).unwrap().0
     }
@@ -182,6 +200,30 @@ mod tests {
             let again = block_on(apply(&owner, asked, false)).unwrap();
             assert_eq!((again.deleted, again.kept), (0, 30 - deleted), "{asked:?}");
         }
+    }
+
+    #[test]
+    fn a_clock_far_ahead_removes_nothing_by_age_and_it_is_told() {
+        if smolotchi_store::schema_own() < 7 {
+            return;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let owner = owner(dir.path(), 20, 10);
+        let ahead = Asked { now_ms: clock::now_ms() + 400 * DAY_MS, ..asked(None, Some(90)) };
+        for dry_run in [true, false] {
+            let done = block_on(apply(&owner, ahead, dry_run)).unwrap();
+            assert_eq!((done.deleted, done.kept, done.held_back.as_deref()), (0, 30, Some(CLOCK)));
+        }
+        // What was written since, at the wrong time, doesn't vouch for it; what goes by number still goes.
+        let event = NewEvent { topic: "t".into(), severity: None, body: "1".into() };
+        block_on(owner.call(move |store| store.append(&[event], ahead.now_ms))).unwrap().unwrap();
+        let both = Asked { policy: RetentionPolicy { max_events: Some(21), ..ahead.policy }, ..ahead };
+        let done = block_on(apply(&owner, both, false)).unwrap();
+        assert_eq!((done.deleted, done.kept, done.held_back.as_deref()), (10, 21, Some(CLOCK)));
+        // A week at that time, and it is.
+        let later = Asked { now_ms: ahead.now_ms + 8 * DAY_MS, ..ahead };
+        let done = block_on(apply(&owner, later, false)).unwrap();
+        assert_eq!((done.deleted, done.kept, done.held_back), (20, 1, None));
     }
 
     #[test]

@@ -6,11 +6,12 @@
 use super::Core;
 use crate::artifacts::Folder;
 use crate::clock;
+use crate::config::WorkSettings;
 use crate::leases::{Judged, judge, look};
 use crate::serve::Caller;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use smolotchi_operator::{Code, Fault, Result, log};
-use smolotchi_store::{Lease, Leased, WantJob};
+use smolotchi_store::{Lease, Leased, Store, StoreError, WantJob};
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -257,6 +258,29 @@ impl Core {
 pub(super) struct OldWork {
     pub(super) jobs: Vec<i64>,
     pub(super) artifacts: Vec<i64>,
+    /// Something stays that is old by the clock.
+    pub(super) held_back: bool,
+}
+
+/// What a policy would remove at this time.
+fn plan(store: &Store, policy: &WorkSettings, now_ms: i64) -> std::result::Result<OldWork, StoreError> {
+    let jobs = store.plan_jobs(policy.job_days, now_ms)?;
+    let artifacts = store.plan_artifacts(policy.artifact_days, policy.artifact_bytes, now_ms)?;
+    let mut old = OldWork { jobs, artifacts, held_back: false };
+    // By a clock that can't be believed nothing is old.
+    if let Some(days) = policy.job_days.filter(|_| !old.jobs.is_empty()) {
+        if !store.lived(now_ms, days)? {
+            (old.jobs, old.held_back) = (Vec::new(), true);
+        }
+    }
+    if let Some(days) = policy.artifact_days.filter(|_| !old.artifacts.is_empty()) {
+        if !store.lived(now_ms, days)? {
+            let ageless = store.plan_artifacts(None, policy.artifact_bytes, now_ms)?;
+            old.held_back |= ageless != old.artifacts;
+            old.artifacts = ageless;
+        }
+    }
+    Ok(old)
 }
 
 /// How many rows one step removes: the state's thread is free for others in between.
@@ -266,11 +290,7 @@ impl Core {
     /// What `[jobs]` and `[artifacts]` would remove now. A release without them would remove nothing.
     pub(super) async fn old_work(&self) -> Result<OldWork> {
         let policy = self.settings.read().map(|settings| settings.work).unwrap_or_else(|poisoned| poisoned.into_inner().work);
-        let plan = self.store(move |store| {
-            let now_ms = clock::now_ms();
-            let artifacts = store.plan_artifacts(policy.artifact_days, policy.artifact_bytes, now_ms)?;
-            Ok(OldWork { jobs: store.plan_jobs(policy.job_days, now_ms)?, artifacts })
-        });
+        let plan = self.store(move |store| plan(store, &policy, clock::now_ms()));
         match plan.await {
             Err(fault) if fault.code == Code::StoreNotInSchema => Ok(OldWork::default()),
             other => other,
@@ -323,4 +343,48 @@ pub(super) fn token() -> Result<String> {
         let _ = write!(text, "{byte:02x}");
         text
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use smolotchi_store::migrate::{self, Direction};
+    use smolotchi_store::{NewArtifact, NewEvent, NewJob};
+
+    const DAY_MS: i64 = 24 * 60 * 60 * 1000;
+
+    #[test]
+    fn a_clock_far_ahead_makes_no_work_old() {
+        if smolotchi_store::schema_own() < 7 {
+            return;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("smolotchi.db");
+        migrate::run(&path, Direction::UpOnly, true).unwrap();
+        let mut store = Store::open(&path).unwrap();
+        let new =
+            NewJob { kind: "k".into(), profile: None, input: "{}".into(), priority: 0, created_by: "t".into(), due_ms: 0, max_attempts: 1 };
+        let artifact = NewArtifact {
+            kind: "k".into(),
+            name: "n".into(),
+            media: "m/m".into(),
+            sha256: "a".repeat(64),
+            bytes: 9,
+            job_id: None,
+            run_id: None,
+        };
+        let job = store.add_job(&new, DAY_MS).unwrap();
+        store.cancel_job(job.id, "t", DAY_MS).unwrap();
+        store.put_artifact(&artifact, DAY_MS).unwrap();
+        let policy = WorkSettings { job_days: Some(90), artifact_days: Some(90), artifact_bytes: None };
+        let found = |store: &Store, policy: &WorkSettings, day: i64| {
+            let OldWork { jobs, artifacts, held_back } = plan(store, policy, day * DAY_MS).unwrap();
+            (jobs.len(), artifacts.len(), held_back)
+        };
+        assert_eq!(found(&store, &policy, 60), (0, 0, false), "young");
+        assert_eq!(found(&store, &policy, 400), (0, 0, true), "a time that nothing vouches for");
+        assert_eq!(found(&store, &WorkSettings { artifact_bytes: Some(0), ..policy }, 400), (0, 1, true), "bytes need no clock");
+        store.append(&[NewEvent { topic: "t".into(), severity: None, body: "1".into() }], 390 * DAY_MS).unwrap();
+        assert_eq!(found(&store, &policy, 400), (1, 1, false));
+    }
 }

@@ -202,6 +202,9 @@ pub(crate) struct Retained {
     /// How many bytes of free pages the file system has back.
     #[serde(default)]
     pub(crate) given_back: u64,
+    /// Why something that is old by the clock stays.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) held_back: Option<String>,
 }
 
 /// A part that goes as a whole.

@@ -270,8 +270,8 @@ impl Store {
         })
     }
 
-    /// The artifacts that a policy does not keep, oldest first: those before the first that is young enough, then as many as
-    /// the bytes ask for. Never what something needs.
+    /// The artifacts that a policy does not keep, oldest first: those before the first that is young enough, by a time that has
+    /// come, then as many as the bytes ask for. Never what something needs.
     pub fn plan_artifacts(&self, max_age_days: Option<u32>, max_bytes: Option<u64>, now_ms: i64) -> Result<Vec<i64>> {
         self.needs(KEPT_SCHEMA, "artifacts")?;
         let plan = || -> rusqlite::Result<Vec<i64>> {
@@ -286,11 +286,13 @@ impl Store {
             let mut rows = query.query(())?;
             while let Some(row) = rows.next()? {
                 let found = artifact(row)?;
-                old = old && since.is_some_and(|since| found.created_ms < since);
-                if !old && max_bytes.is_none_or(|most| total <= most) {
+                let over = max_bytes.is_some_and(|most| total > most);
+                let to_come = found.created_ms > now_ms;
+                old = old && since.is_some_and(|since| found.created_ms < since || to_come);
+                if !old && !over {
                     break;
                 }
-                if kept.why(&found).is_none() {
+                if (over || !to_come) && kept.why(&found).is_none() {
                     let planned = going.entry(found.sha256.clone()).or_default();
                     *planned += 1;
                     if count.query_row((&found.sha256,), |row| row.get::<_, i64>(0))?.unsigned_abs() == *planned {

@@ -350,7 +350,7 @@ impl Store {
     }
 
     /// The jobs that have ended so long ago that a policy does not keep them, oldest first: those before the first that was
-    /// made later. Never one whose run belongs to a baseline.
+    /// made later, by a time that has come: what a clock ahead made keeps no others. Never one whose run belongs to a baseline.
     pub fn plan_jobs(&self, max_age_days: Option<u32>, now_ms: i64) -> Result<Vec<i64>> {
         self.needs(SCHEMA + 1, "jobs")?;
         let Some(days) = max_age_days else { return Ok(Vec::new()) };
@@ -363,7 +363,7 @@ impl Store {
             while let Some(row) = rows.next()? {
                 let (id, state): (i64, JobState) = (row.get(0)?, row.get(1)?);
                 let (created_ms, changed_ms): (i64, i64) = (row.get(2)?, row.get(3)?);
-                if created_ms >= since {
+                if (since..=now_ms).contains(&created_ms) {
                     break;
                 }
                 if state.is_final() && changed_ms < since && !kept.query_row((id,), |row| row.get::<_, bool>(0))? {

@@ -12,7 +12,7 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde::Deserialize;
 use serde_json::Value;
-use smolotchi_operator::{Code, Fault};
+use smolotchi_operator::{Code, Fault, log};
 use smolotchi_store::{Audit, EventQuery, FoundEvents, NewEvent, RetentionPolicy, Severity};
 use std::sync::Arc;
 use std::time::Duration;
@@ -164,6 +164,12 @@ async fn retain(State(core): State<Arc<Core>>, body: Result<Bytes, BytesRejectio
     let work = core.old_work().await?;
     let mut retained = retention::apply(&core.owner, asked, dry_run).await?;
     let counts = if dry_run { (work.jobs.len() as u64, work.artifacts.len() as u64, 0) } else { core.remove_work(&work).await? };
+    if work.held_back {
+        retained.held_back = Some(retention::CLOCK.to_owned());
+    }
+    if let Some(why) = &retained.held_back {
+        log::notice(why);
+    }
     retained.going.extend(part("jobs", &work.jobs, counts.0, 0));
     retained.going.extend(part("artifacts", &work.artifacts, counts.1, counts.2));
     Ok(Json(retained))
