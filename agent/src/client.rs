@@ -1,7 +1,7 @@
 //! Asks core over its socket. Used by the verbs, by prune and by web; never opens the database.
 
 use crate::store_fault::code_named;
-use http_body_util::{BodyExt, Full, Limited};
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::{Body, Bytes, Frame, Incoming, SizeHint};
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
@@ -102,7 +102,7 @@ impl Client {
         let read = async |response: Response<Incoming>| {
             let status = response.status();
             if !status.is_success() {
-                return Err(refusal(path, status, &self.whole(response).await?));
+                return Err(refusal(path, status, &self.whole(path, response).await?));
             }
             let mut body = response.into_body();
             let mut count = 0;
@@ -139,7 +139,7 @@ impl Client {
     {
         let read = async |response: Response<Incoming>| {
             let status = response.status();
-            self.whole(response).await.map(|bytes| (status, bytes))
+            self.whole(path, response).await.map(|bytes| (status, bytes))
         };
         self.within(within, self.exchange(method, path, body, read)).await
     }
@@ -153,10 +153,15 @@ impl Client {
         unreachable(&self.socket, "core hung up").cause(error)
     }
 
-    /// A body that fits into memory.
-    async fn whole(&self, response: Response<Incoming>) -> Result<Bytes> {
+    /// A body that fits into memory. One that doesn't is no core that went away: asked again, it would be as large.
+    async fn whole(&self, path: &str, response: Response<Incoming>) -> Result<Bytes> {
         let body = Limited::new(response.into_body(), MAX_ANSWER).collect().await;
-        body.map(|body| body.to_bytes()).map_err(|error| self.broken(error.as_ref()))
+        body.map(|body| body.to_bytes()).map_err(|error| {
+            if error.is::<LengthLimitError>() {
+                return Fault::new(Code::CoreAnswer, "core's answer is too large").fact("call", path).fact("at_most_bytes", MAX_ANSWER);
+            }
+            self.broken(error.as_ref())
+        })
     }
 
     async fn exchange<B, R>(
@@ -259,6 +264,38 @@ fn refusal(call: &str, status: StatusCode, bytes: &[u8]) -> Fault {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    #[test]
+    fn an_answer_that_is_too_large_is_not_a_core_that_is_away() {
+        let dir = tempfile::tempdir().unwrap();
+        let socket = dir.path().join("core.sock");
+        let (ended, asked) = block_on(async {
+            let listener = tokio::net::UnixListener::bind(&socket).unwrap();
+            let core = tokio::spawn(async move {
+                let mut asked = 0;
+                while let Ok((mut stream, _)) = listener.accept().await {
+                    asked += 1;
+                    let _ = stream.read(&mut [0; 1024]).await;
+                    let _ = stream.write_all(format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", MAX_ANSWER + 1).as_bytes()).await;
+                    let _ = stream.write_all(&vec![b' '; MAX_ANSWER + 1]).await;
+                    if asked == 2 {
+                        break;
+                    }
+                }
+                asked
+            });
+            let patient = Client::patient(&socket, Duration::from_secs(20)).get::<Value>("/v1/x").await;
+            let posted = Client::new(&socket).post::<_, Value>("/v1/x", &1).await;
+            Ok(([patient, posted], core.await.unwrap()))
+        })
+        .unwrap();
+        for ended in ended {
+            let fault = ended.unwrap_err();
+            assert_eq!((fault.code, &fault.details["call"]), (Code::CoreAnswer, &Value::from("/v1/x")), "{fault}");
+        }
+        assert_eq!(asked, 2, "once each: what is too large is not asked for again");
+    }
 
     #[test]
     fn a_refusal_keeps_cores_own_words() {

@@ -317,6 +317,29 @@ fn a_worker_waits_for_a_core_that_is_away_and_goes_on() {
     worker.stop();
 }
 
+/// An answer that no worker can take is no core that is away: the job ends, and the worker goes on to the next.
+#[test]
+fn an_answer_that_is_too_large_ends_the_job() {
+    let node = node();
+    let mut large = true;
+    let _core = node.core_behind(move |first, _| {
+        let asked = first.starts_with("GET /v1/profiles?name=") && std::mem::take(&mut large);
+        asked.then(|| {
+            let mut answer = b"HTTP/1.1 200 OK\r\ncontent-length: 9000000\r\n\r\n".to_vec();
+            answer.resize(answer.len() + 9_000_000, b' ');
+            answer
+        })
+    });
+    until("the shipped profiles", || (get(&node, "/v1/profiles")["profiles"].as_array()?.len() == 3).then_some(()));
+    let worker = worker(&node);
+    let jobs: Vec<_> =
+        (0..2).map(|_| post(&node, "/v1/jobs", &json!({"kind": "run", "profile": "files", "max_attempts": 1}))["id"].clone()).collect();
+    let failed = job_in(&node, &jobs[0], "failed");
+    assert!(failed["error"].as_str().unwrap().contains("[core.answer] core's answer is too large"), "{failed}");
+    job_in(&node, &jobs[1], "done");
+    worker.stop();
+}
+
 #[test]
 fn a_replay_that_differs_says_what() {
     let node = node();

@@ -6,7 +6,7 @@
 use serde_json::Value;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::fs::{PermissionsExt, chown};
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -157,6 +157,49 @@ impl Node {
         let socket = self.socket();
         let core = Service::start(self.service(&["core", "--socket", socket.to_str().unwrap()]));
         core.wait_for_line("is ready");
+        core
+    }
+
+    /// Starts core behind another that stands at its socket: told of each request's first line and where core is, `between` answers
+    /// in core's place, or leaves that to core. Core then sees this process as the caller.
+    pub fn core_behind(&self, mut between: impl FnMut(&str, &Path) -> Option<Vec<u8>> + Send + 'static) -> Service {
+        let behind = self.path("run/smolotchi/core/behind.sock");
+        let core = Service::start(self.service(&["core", "--socket", behind.to_str().unwrap()]));
+        core.wait_for_line("is ready");
+        let listener = UnixListener::bind(self.socket()).unwrap();
+        std::fs::set_permissions(self.socket(), PermissionsExt::from_mode(0o666)).unwrap();
+        std::thread::spawn(move || {
+            for caller in listener.incoming().map_while(Result::ok) {
+                let mut asked = BufReader::new(caller.try_clone().unwrap());
+                let mut first = String::new();
+                if asked.read_line(&mut first).unwrap_or(0) == 0 {
+                    continue;
+                }
+                let own = between(&first, &behind);
+                let there = UnixStream::connect(&behind);
+                std::thread::spawn(move || {
+                    let mut caller = caller;
+                    if let Some(answer) = own {
+                        let mut line = String::new();
+                        while asked.read_line(&mut line).is_ok_and(|read| read > 2) {
+                            line.clear();
+                        }
+                        // A caller may hang up before it has all.
+                        let _ = caller.write_all(&answer);
+                        return;
+                    }
+                    // Core may be on its way out.
+                    let Ok(mut there) = there else { return };
+                    let mut to = there.try_clone().unwrap();
+                    std::thread::spawn(move || {
+                        let _ = to.write_all(first.as_bytes());
+                        let _ = std::io::copy(&mut asked, &mut to);
+                    });
+                    let _ = std::io::copy(&mut there, &mut caller);
+                    let _ = caller.shutdown(std::net::Shutdown::Both);
+                });
+            }
+        });
         core
     }
 
