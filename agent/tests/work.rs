@@ -395,6 +395,23 @@ fn a_lease_that_is_not_renewed_ends_by_itself() {
     child.wait().unwrap();
 }
 
+/// A worker that was killed, and whose parent doesn't ask after it, holds nothing and costs nothing.
+#[test]
+fn a_zombie_holds_no_lease() {
+    let node = Node::new();
+    let core = node.core();
+    let (mut child, owner) = worker();
+    post(&node, "/v1/jobs", &json!({"kind": "run"}));
+    lease(&node, &owner, 0, 3600);
+    let before = cpu_ms(core.pid());
+    child.kill().unwrap();
+    let job = node::until("the job's return", || Some(node.call("GET", "/v1/jobs/1", "").1).filter(|job| job["state"] == "queued"));
+    assert!(job["error"].as_str().unwrap().contains("is gone"), "{job}");
+    let spent = cpu_ms(core.pid()) - before;
+    assert!(spent < 500, "core spent {spent} ms of CPU on a dead worker");
+    child.wait().unwrap();
+}
+
 #[test]
 fn a_core_that_was_down_finds_out_who_died() {
     let node = Node::new();

@@ -1,9 +1,10 @@
 //! Who a process is, and whether the holder of a lease can still be there.
 //!
-//! Decided from facts (pure); the facts come from /proc and kill(2). What can't be known is never taken for stale.
+//! Decided from facts (pure); the facts come from /proc and pidfd_open(2). What can't be known is never taken for stale.
 
 use crate::clock;
-use rustix::process::{Pid, test_kill_process};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use smolotchi_operator::{Code, Fault, Result};
 use smolotchi_store::{Lease, Process};
 
@@ -22,7 +23,7 @@ pub(crate) fn this_process(role: &str) -> Result<Process> {
 /// What the kernel says about a process number now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Seen {
-    /// There is no such process.
+    /// There is no such process, or it has ended and waits for its parent to ask (a zombie).
     Gone,
     /// There is one, started at this time.
     Started(u64),
@@ -32,15 +33,24 @@ pub(crate) enum Seen {
 
 /// Looks for a process.
 pub(crate) fn look(pid: u32) -> Seen {
-    let exists = i32::try_from(pid).ok().and_then(Pid::from_raw).is_some_and(|pid| test_kill_process(pid) != Err(rustix::io::Errno::SRCH));
-    match (exists, start_ticks(pid)) {
-        (false, _) => Seen::Gone,
-        (true, Some(ticks)) => Seen::Started(ticks),
-        (true, None) => Seen::There,
+    match (has_ended(pid), start_ticks(pid)) {
+        (true, _) => Seen::Gone,
+        (false, Some(ticks)) => Seen::Started(ticks),
+        (false, None) => Seen::There,
     }
 }
 
-/// Field 22 of proc_pid_stat(5). A zombie has ended.
+/// What pidfd_open(2) says: a descriptor that can be read is one of a process that has ended, a zombie too. kill(2) and /proc know a
+/// zombie as they know one that runs. What can't be asked for a descriptor is there.
+fn has_ended(pid: u32) -> bool {
+    let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) else { return true };
+    match pidfd_open(pid, PidfdFlags::empty()) {
+        Ok(process) => poll(&mut [PollFd::new(&process, PollFlags::IN)], Some(&Timespec { tv_sec: 0, tv_nsec: 0 })) == Ok(1),
+        Err(error) => error == rustix::io::Errno::SRCH,
+    }
+}
+
+/// Field 22 of proc_pid_stat(5).
 fn start_ticks(pid: u32) -> Option<u64> {
     ticks_in(&std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
 }
@@ -127,6 +137,11 @@ mod tests {
         let pid = child.id();
         assert!(matches!(look(pid), Seen::Started(ticks) if ticks > 0));
         child.kill().unwrap();
+        // It ends, and stays a zombie: its parent only looks.
+        let ended = rustix::process::WaitIdOptions::EXITED | rustix::process::WaitIdOptions::NOWAIT;
+        rustix::process::waitid(rustix::process::WaitId::Pid(Pid::from_child(&child)), ended).unwrap();
+        assert!(start_ticks(pid).is_some(), "the kernel still shows it");
+        assert_eq!(look(pid), Seen::Gone);
         child.wait().unwrap();
         assert_eq!(look(pid), Seen::Gone);
         assert_eq!(look(0), Seen::Gone);
