@@ -119,14 +119,21 @@ async fn follow(client: &Client, format: Format, limit: u32, filter: &str) -> Re
     let (mut interrupt, mut terminate) =
         (signal(SignalKind::interrupt()).map_err(failed)?, signal(SignalKind::terminate()).map_err(failed)?);
     let shown = async {
-        let first: Events = client.get(&format!("/v1/events?limit={limit}{filter}")).await?;
+        // Asked for first: what comes from here on is either on the page below or newer than all of it.
         let newest: Events = client.get("/v1/events?limit=1").await?;
-        let known = first.events.iter().chain(&newest.events).map(|event| event.id).max();
+        let newest = newest.events.first().map_or(0, |event| event.id);
+        let mut first: Events = client.get(&format!("/v1/events?limit={limit}{filter}")).await?;
+        // A search that takes core long is answered in parts.
+        while let (Some(before), true) = (first.next, first.events.len() < limit as usize) {
+            let left = limit as usize - first.events.len();
+            let further: Events = client.get(&format!("/v1/events?limit={left}&before={before}{filter}")).await?;
+            first.events.extend(further.events);
+            first.next = further.next;
+        }
         if !print(format, first.events.iter().rev()) {
             return Ok(());
         }
-        // What came between the two calls is asked for again: from the newest that was shown.
-        let mut after = first.events.first().map_or(known.unwrap_or(0), |event| event.id);
+        let mut after = first.events.first().map_or(newest, |event| event.id.max(newest));
         loop {
             let more: Events = client.get_long(&format!("/v1/events?limit={MAX_EVENTS}&after={after}&wait=50{filter}")).await?;
             if !print(format, more.events.iter()) {

@@ -16,10 +16,11 @@ use smolotchi_operator::{Code, Fault, log};
 use smolotchi_store::{Audit, EventQuery, FoundEvents, NewEvent, RetentionPolicy, Severity};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 /// The longest wait for an event: below the time that a connection may take.
-const MAX_WAIT_S: u64 = 60;
+const MAX_WAIT: Duration = Duration::from_secs(60);
 /// How long a search goes on before it says where it is.
 const SEARCH_TIME: Duration = Duration::from_secs(3);
 /// How many events an audit looks at before it lets others have their turn.
@@ -53,7 +54,7 @@ async fn events(State(core): State<Arc<Core>>, wanted: Result<Query<Wanted>, Que
     let not_a_time =
         |error: jiff::Error| Fault::new(Code::CoreRequest, "the query is not understood").fact("expected", "since=RFC3339").cause(&error);
     let since = wanted.since.map(|since| since.parse::<jiff::Timestamp>().map_err(not_a_time)).transpose()?;
-    let mut query = EventQuery {
+    let query = EventQuery {
         limit: limit(wanted.limit)?,
         before: wanted.before,
         after: wanted.after,
@@ -63,28 +64,50 @@ async fn events(State(core): State<Arc<Core>>, wanted: Result<Query<Wanted>, Que
         search: wanted.search,
     };
     // Before the first look, so that nothing comes between it and the wait.
-    let mut newest = core.newest.subscribe();
-    newest.mark_unchanged();
-    let end = Instant::now() + Duration::from_secs(wanted.wait.unwrap_or(0).min(MAX_WAIT_S));
+    let newest = core.newest.subscribe();
+    let look = |part: EventQuery| core.store(move |store| store.find(&part));
+    let page = awaited(look, newest, query, wanted.wait.map(Duration::from_secs), SEARCH_TIME).await?;
+    Ok(Json(wire::Events { events: page.events.into_iter().map(shown).collect(), next: page.next }))
+}
+
+/// What is found by now; with `after` and `wait`, what is found first, at most so long.
+async fn awaited<L: Future<Output = Result<FoundEvents, Fault>>>(
+    look: impl Fn(EventQuery) -> L,
+    mut newest: watch::Receiver<Option<i64>>,
+    mut query: EventQuery,
+    wait: Option<Duration>,
+    search_time: Duration,
+) -> Result<FoundEvents, Fault> {
+    let end = Instant::now() + wait.unwrap_or_default().min(MAX_WAIT);
     loop {
-        let page = find(&core, &mut query).await?;
-        let waits = query.after.is_some() && page.events.is_empty() && wanted.wait.is_some();
+        let (page, through) = find(&look, &mut query, search_time).await?;
         // `None` says that core stops.
-        if !waits || newest.borrow().is_none() || !matches!(tokio::time::timeout_at(end, newest.changed()).await, Ok(Ok(()))) {
-            return Ok(Json(wire::Events { events: page.events.into_iter().map(shown).collect(), next: page.next }));
+        if query.after.is_none() || wait.is_none() || !page.events.is_empty() || newest.borrow().is_none() {
+            return Ok(page);
+        }
+        // What was not looked at yet may hold the match that is waited for.
+        if !through && Instant::now() < end {
+            continue;
+        }
+        if !matches!(tokio::time::timeout_at(end, newest.changed()).await, Ok(Ok(()))) {
+            return Ok(page);
         }
     }
 }
 
-/// Looks until there is something to answer, a stretch of the log at a time, so that others get their turn in between. `query` is
-/// left where a next look goes on.
-async fn find(core: &Core, query: &mut EventQuery) -> Result<FoundEvents, Fault> {
+/// Looks until there is something to answer, a stretch of the log at a time, so that others get their turn in between; at most so
+/// long, and then false says that it isn't through. `query` is left where a next look goes on.
+async fn find<L: Future<Output = Result<FoundEvents, Fault>>>(
+    look: &impl Fn(EventQuery) -> L,
+    query: &mut EventQuery,
+    within: Duration,
+) -> Result<(FoundEvents, bool), Fault> {
     let began = Instant::now();
     let mut found = FoundEvents::default();
     let most = query.limit;
     loop {
         let part = EventQuery { limit: most - found.events.len() as u32, ..query.clone() };
-        let page = core.store(move |store| store.find(&part)).await?;
+        let page = look(part).await?;
         let empty = page.events.is_empty();
         found.events.extend(page.events);
         let stands = if query.after.is_some() {
@@ -94,8 +117,8 @@ async fn find(core: &Core, query: &mut EventQuery) -> Result<FoundEvents, Fault>
         };
         found.next = page.next;
         let over = page.next.is_none() || (empty && stands == page.next);
-        if over || found.events.len() as u32 == most || began.elapsed() >= SEARCH_TIME {
-            return Ok(found);
+        if over || found.events.len() as u32 == most || began.elapsed() >= within {
+            return Ok((found, over));
         }
     }
 }
@@ -187,4 +210,63 @@ fn part(kind: &str, ids: &[i64], count: u64, bytes: u64) -> Option<wire::Going> 
         bytes,
         reason: "age".to_owned(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::cell::RefCell;
+
+    fn event(id: i64) -> smolotchi_store::Event {
+        smolotchi_store::Event { id, at_ms: 0, topic: "t".into(), body: "1".into(), severity: None }
+    }
+
+    /// A log of 50,000 events that is searched by 10,000 at a time, with one match at the end.
+    fn searched(query: &EventQuery) -> FoundEvents {
+        let next = (query.after.unwrap_or(0) + 10_000).min(50_000);
+        let found = next == 50_000 && query.after.unwrap_or(0) < 50_000;
+        FoundEvents { events: found.then(|| event(50_000)).into_iter().collect(), next: Some(next) }
+    }
+
+    #[tokio::test]
+    async fn a_search_that_takes_long_is_not_put_off_until_the_next_event() {
+        let (_core, newest) = watch::channel(Some(50_000));
+        let asked = RefCell::new(Vec::new());
+        let look = |query: EventQuery| {
+            asked.borrow_mut().push(query.after);
+            std::future::ready(Ok(searched(&query)))
+        };
+        let query = EventQuery { limit: 10, after: Some(0), search: Some("x".into()), ..EventQuery::default() };
+        let wait = Some(Duration::from_secs(50));
+        let found = awaited(look, newest.clone(), query.clone(), wait, Duration::ZERO);
+        let found = tokio::time::timeout(Duration::from_secs(5), found).await.expect("it waits for an event").unwrap();
+        assert_eq!((found.events.first().map(|event| event.id), found.next), (Some(50_000), Some(50_000)));
+        assert_eq!(asked.take(), [Some(0), Some(10_000), Some(20_000), Some(30_000), Some(40_000)]);
+        // Who doesn't wait is told how far it went.
+        let found = awaited(look, newest, query, None, Duration::ZERO).await.unwrap();
+        assert_eq!((found.events.len(), found.next), (0, Some(10_000)));
+    }
+
+    #[tokio::test]
+    async fn who_waits_is_told_of_the_next_match_or_of_the_end() {
+        let (core, newest) = watch::channel(Some(7));
+        let (looked, mut looks) = tokio::sync::mpsc::unbounded_channel();
+        let answers = RefCell::new(vec![vec![], vec![], vec![event(9)]].into_iter());
+        let look = |query: EventQuery| {
+            let _ = looked.send(());
+            std::future::ready(Ok(FoundEvents { events: answers.borrow_mut().next().unwrap_or_default(), next: query.after.max(Some(7)) }))
+        };
+        let query = EventQuery { limit: 10, after: Some(7), ..EventQuery::default() };
+        let events = async {
+            for id in 8..10 {
+                looks.recv().await;
+                core.send_replace(Some(id));
+            }
+        };
+        let wait = Some(Duration::from_secs(50));
+        let (found, ()) = tokio::join!(awaited(look, newest.clone(), query.clone(), wait, SEARCH_TIME), events);
+        assert_eq!(found.unwrap().events.first().map(|event| event.id), Some(9));
+        core.send_replace(None);
+        assert!(awaited(look, newest, query, wait, SEARCH_TIME).await.unwrap().events.is_empty());
+    }
 }
