@@ -71,14 +71,29 @@ impl Fault {
 impl std::fmt::Display for Fault {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "[{}] {}", self.code, self.message)?;
-        for (name, value) in &self.details {
-            match value {
-                Value::String(text) => write!(f, "; {name}: {text}")?,
-                other => write!(f, "; {name}: {other}")?,
-            }
-        }
-        Ok(())
+        facts(f, &self.details, "; ")
     }
+}
+
+/// Facts on one line, `before` the first. A list of groups of facts stands in brackets.
+fn facts(f: &mut std::fmt::Formatter<'_>, facts_of: &Map<String, Value>, before: &str) -> std::fmt::Result {
+    let mut before = before;
+    for (name, value) in facts_of {
+        write!(f, "{before}{name}: ")?;
+        before = "; ";
+        match value {
+            Value::String(text) => f.write_str(text)?,
+            Value::Array(groups) if !groups.is_empty() && groups.iter().all(Value::is_object) => {
+                for (index, group) in groups.iter().filter_map(Value::as_object).enumerate() {
+                    f.write_str(if index == 0 { "(" } else { ", (" })?;
+                    facts(f, group, "")?;
+                    f.write_str(")")?;
+                }
+            }
+            other => write!(f, "{other}")?,
+        }
+    }
+    Ok(())
 }
 
 impl std::error::Error for Fault {}

@@ -12,6 +12,7 @@ pub(crate) use settings::{DisplaySettings, RetentionSettings, SensesSettings, Se
 
 use crate::paths::Paths;
 use fragment::Fragment;
+use serde_json::Value;
 use smolotchi_operator::{Fault, Result, log};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -52,14 +53,20 @@ pub(crate) fn merged_file(path: &Path) -> Result<Merged> {
 
 fn merge(fragments: Vec<Fragment>, unknown: Unknown) -> Result<Merged> {
     let (merged, refused) = Merged::new(fragments);
-    match (refused.into_iter().next(), unknown) {
-        (Some(fault), Unknown::Refuse) => Err(fault),
-        (Some(fault), Unknown::Warn) => {
-            let fact = |name| fault.details.get(name).map(|fact| fact.to_string().replace('"', "")).unwrap_or_default();
-            log::warning(fault.code, format!("{}, line {}: {} is ignored: {}", fact("file"), fact("line"), fact("key"), fault.message));
+    match unknown {
+        Unknown::Refuse => {
+            let mut refused = refused.into_iter();
+            let Some(first) = refused.next() else { return Ok(merged) };
+            let further: Vec<_> = refused.map(|fault| Value::Object(fault.details)).collect();
+            Err(if further.is_empty() { first } else { first.fact("further", further) })
+        }
+        Unknown::Warn => {
+            for fault in refused {
+                let fact = |name| fault.details.get(name).map(|fact| fact.to_string().replace('"', "")).unwrap_or_default();
+                log::warning(fault.code, format!("{}, line {}: {} is ignored: {}", fact("file"), fact("line"), fact("key"), fault.message));
+            }
             Ok(merged)
         }
-        (None, _) => Ok(merged),
     }
 }
 
@@ -129,5 +136,28 @@ mod tests {
         let (_dir, paths) = node(&[("etc/smolotchi/config.d/50-x.toml", "[core]\nfrom_the_future = 1\nmin_free_mib = 3")]);
         assert_eq!(load(&paths).unwrap().core.min_free_mib, 3);
         assert_eq!(merged(&paths, Unknown::Refuse).unwrap_err().code, Code::ConfigUnknownKey);
+    }
+
+    #[test]
+    fn every_key_that_nobody_knows_is_named() {
+        let (_dir, paths) = node(&[
+            ("etc/smolotchi/config.d/50-x.toml", "[core]\nmin_fre_mib = 1\n\nmin_free_gib = 2\n"),
+            ("run/smolotchi/config.d/60-y.toml", "[nope]\nx = 1\n"),
+        ]);
+        let fault = merged(&paths, Unknown::Refuse).unwrap_err();
+        let mut named = vec![fault.details.clone()];
+        named.extend(fault.details["further"].as_array().unwrap().iter().map(|further| further.as_object().unwrap().clone()));
+        let found: Vec<_> = named
+            .iter()
+            .map(|facts| {
+                assert!(facts["expected"].as_str().unwrap().contains("core.min_free_mib"), "{facts:?}");
+                let file = facts["file"].as_str().unwrap().rsplit('/').next().unwrap();
+                (file, facts["line"].as_u64().unwrap(), facts["key"].as_str().unwrap())
+            })
+            .collect();
+        assert_eq!(found, [("50-x.toml", 2, "core.min_fre_mib"), ("50-x.toml", 4, "core.min_free_gib"), ("60-y.toml", 2, "nope.x")]);
+        let line = fault.to_string();
+        assert!(line.contains("key: core.min_fre_mib; line: 2") && line.contains("key: nope.x; line: 2)"), "{line}");
+        assert!(!line.contains('{'), "{line}");
     }
 }
