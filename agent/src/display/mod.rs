@@ -31,6 +31,7 @@ use serde::Serialize;
 use smolotchi_operator::output::emit;
 use smolotchi_operator::{Code, Exit, Fault, Format, Result, Table, durable, log};
 use std::path::Path;
+use std::pin::pin;
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Instant, MissedTickBehavior};
@@ -98,12 +99,23 @@ fn picture(page: &Page, width: u32, height: u32) -> Bitmap {
 pub(crate) fn run(paths: &Paths) -> Result<Exit> {
     let settings = config::load(paths)?.display;
     let panel = Panel::new(wires::Header::open()?, settings.panel);
-    block_on(turn(paths, settings, panel))
+    block_on(async { turn(paths, settings, panel, stopped()?).await })
 }
 
-async fn turn<W: Wires>(paths: &Paths, settings: DisplaySettings, mut panel: Panel<W>) -> Result<Exit> {
+/// Ends with SIGTERM or SIGINT.
+fn stopped() -> Result<impl Future<Output = ()>> {
     let on = |kind| signal(kind).map_err(|error| Fault::new(Code::Io, "could not wait for signals").cause(&error));
     let (mut terminate, mut interrupt) = (on(SignalKind::terminate())?, on(SignalKind::interrupt())?);
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
+}
+
+async fn turn<W: Wires>(paths: &Paths, settings: DisplaySettings, mut panel: Panel<W>, stop: impl Future<Output = ()>) -> Result<Exit> {
+    let mut stop = pin!(stop);
     let client = Client::patient(paths.socket(), PATIENCE);
     let notify = Notify::from_env();
     let (width, height) = settings.panel.surface(settings.rotation);
@@ -113,13 +125,17 @@ async fn turn<W: Wires>(paths: &Paths, settings: DisplaySettings, mut panel: Pan
     loop {
         tokio::select! {
             _ = looks.tick() => {}
-            _ = terminate.recv() => break,
-            _ = interrupt.recv() => break,
+            () = &mut stop => break,
         }
-        let facts = Facts::ask(paths, &client).await;
+        // A core that doesn't answer must not hold up the stop.
+        let facts = tokio::select! {
+            facts = Facts::ask(paths, &client) => facts,
+            () = &mut stop => break,
+        };
         let now = clock::boottime_ms();
-        if let Some(refresh) = Shown::next(shown.as_ref(), &facts, now) {
-            panel.show(&picture(&Page::of(&facts), width, height), settings.rotation, refresh)?;
+        let drawn = |facts: &Facts| picture(&Page::of(facts), width, height);
+        if let Some(refresh) = Shown::next(shown.as_ref(), &facts, now, drawn) {
+            panel.show(&drawn(&facts), settings.rotation, refresh)?;
             let first = shown.is_none();
             shown = Some(Shown::after(shown.as_ref(), facts, refresh, now));
             if first {
@@ -192,7 +208,7 @@ mod tests {
                     let _ = stream.read(&mut [0; 1024]).await;
                 }
             });
-            let done = turn(&paths, settings, Panel::new(recorder.clone(), settings.panel)).await;
+            let done = turn(&paths, settings, Panel::new(recorder.clone(), settings.panel), stopped()?).await;
             looks.abort();
             done
         });
@@ -200,6 +216,28 @@ mod tests {
         let pictures = recorder.pictures.lock().unwrap();
         assert_eq!(pictures.len(), 2, "one at the first look, one at the stop");
         assert_ne!(pictures[0], pictures[1]);
+    }
+
+    #[test]
+    fn a_stop_does_not_wait_for_a_core_that_says_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let paths = Paths::new(Some(dir.path()));
+        std::fs::create_dir_all(paths.socket().parent().unwrap()).unwrap();
+        let recorder = Recorder::default();
+        let settings = DisplaySettings { panel: Model::Waveshare213V4, rotation: Rotation::R0, interval: Duration::from_millis(5) };
+        let took = block_on(async {
+            let listener = tokio::net::UnixListener::bind(paths.socket()).unwrap();
+            let asked = std::cell::Cell::new(None);
+            let stop = async {
+                let (stream, _) = listener.accept().await.unwrap();
+                asked.set(Some((Instant::now(), stream)));
+            };
+            turn(&paths, settings, Panel::new(recorder.clone(), settings.panel), stop).await?;
+            Ok(asked.take().unwrap().0.elapsed())
+        })
+        .unwrap();
+        assert!(took < Duration::from_secs(5), "{took:?}");
+        assert_eq!(recorder.pictures.lock().unwrap().len(), 1, "that it was stopped");
     }
 
     /// The pictures of the documentation are what is drawn. UPDATE=1 writes them anew: then look at each.
