@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
@@ -35,17 +35,31 @@ const DRAIN_TIME: Duration = Duration::from_secs(5);
 
 /// Where callers come from.
 pub(crate) enum Listener {
-    /// A unix socket: each user has its own places.
+    /// A unix socket.
     Unix(UnixListener),
-    /// A unix socket whose callers all wait in one queue, as over TCP: behind it is one proxy.
-    Queue(UnixListener),
     /// A TCP socket.
     Tcp(TcpListener),
     /// A TCP socket whose callers speak TLS.
     Tls(TcpListener, TlsAcceptor),
 }
 
-/// Who calls: the uid from the kernel (SO_PEERCRED); `None` at web.
+/// Whose places are taken.
+#[derive(Debug, Clone)]
+pub(crate) enum Places {
+    /// Each user has its own; whoever finds none is hung up on.
+    Each,
+    /// All callers of all listeners that were given these have them together, and wait for one.
+    Shared(Arc<Semaphore>),
+}
+
+impl Places {
+    /// Places for everybody together.
+    pub(crate) fn shared() -> Self {
+        Places::Shared(Arc::new(Semaphore::new(MAX_CALLS)))
+    }
+}
+
+/// Who calls: the uid from the kernel (SO_PEERCRED); `None` over TCP.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Caller(pub(crate) Option<u32>);
 
@@ -81,14 +95,15 @@ impl Drop for Place {
 }
 
 /// Serves until `stop` is true, then finishes the answers under way.
-pub(crate) async fn serve(listener: Listener, router: Router, mut stop: watch::Receiver<bool>) {
+pub(crate) async fn serve(listener: Listener, router: Router, places: Places, mut stop: watch::Receiver<bool>) {
     let room = Arc::<Room>::default();
     let mut calls = JoinSet::new();
     loop {
         while calls.try_join_next().is_some() {}
-        if !matches!(listener, Listener::Unix(_)) && calls.len() >= MAX_CALLS {
+        // Looked for, not taken: a listener that nobody calls must not keep a place from the others.
+        if let Places::Shared(places) = &places {
             tokio::select! {
-                _ = calls.join_next() => continue,
+                _ = places.acquire() => {}
                 _ = stop.wait_for(|stop| *stop) => break,
             }
         }
@@ -96,19 +111,32 @@ pub(crate) async fn serve(listener: Listener, router: Router, mut stop: watch::R
             accepted = accept(&listener, &router, stop.clone()) => accepted,
             _ = stop.wait_for(|stop| *stop) => break,
         };
-        match accepted {
-            Ok((caller, call)) => {
+        let (caller, call) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                log::warning(Code::Io, format!("could not accept a connection: {error}"));
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                continue;
+            }
+        };
+        // A caller that is too slow or goes away is its own business.
+        match &places {
+            Places::Each => {
                 if let Some(place) = room.enter(caller) {
                     calls.spawn(async move {
-                        // A caller that is too slow or goes away is its own business.
                         let _ = tokio::time::timeout(CALL_TIME, call).await;
                         drop(place);
                     });
                 }
             }
-            Err(error) => {
-                log::warning(Code::Io, format!("could not accept a connection: {error}"));
-                tokio::time::sleep(Duration::from_millis(100)).await;
+            Places::Shared(places) => {
+                let places = places.clone();
+                calls.spawn(async move {
+                    // Another listener may have been faster; then this caller waits for the next place.
+                    let place = places.acquire().await;
+                    let _ = tokio::time::timeout(CALL_TIME, call).await;
+                    drop(place);
+                });
             }
         }
     }
@@ -123,10 +151,6 @@ async fn accept(listener: &Listener, router: &Router, stop: watch::Receiver<bool
             let (stream, _) = listener.accept().await?;
             let caller = Caller(stream.peer_cred().ok().map(|cred| cred.uid()));
             (caller, Box::pin(answer(stream, service(router, caller), stop)))
-        }
-        Listener::Queue(listener) => {
-            let (stream, _) = listener.accept().await?;
-            (Caller(None), Box::pin(answer(stream, service(router, Caller(None)), stop)))
         }
         Listener::Tcp(listener) => {
             let (stream, _) = listener.accept().await?;
@@ -201,7 +225,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = watch::channel(false);
-        let served = tokio::spawn(serve(Listener::Tcp(listener), router, stopped));
+        let served = tokio::spawn(serve(Listener::Tcp(listener), router, Places::shared(), stopped));
         let caller = tokio::net::TcpStream::connect(address).await.unwrap();
         // Those who wait for the stop: the server, the next caller's place, and this caller.
         while stop.receiver_count() < 3 {
@@ -243,6 +267,39 @@ mod tests {
         let mut answer = String::new();
         caller.read_to_string(&mut answer).await.unwrap();
         assert!(answer.starts_with("HTTP/1.1 200"), "{answer:?}");
+    }
+
+    #[tokio::test]
+    async fn many_listeners_have_no_more_places_than_one() {
+        let places = Places::shared();
+        let (_stop, stopped) = watch::channel(false);
+        let mut addresses = Vec::new();
+        for _ in 0..3 {
+            let router = Router::new().route("/", axum::routing::get(async || "hello"));
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            addresses.push(listener.local_addr().unwrap());
+            tokio::spawn(serve(Listener::Tcp(listener), router, places.clone(), stopped.clone()));
+        }
+        let Places::Shared(free) = &places else { panic!("not shared") };
+        let mut idle = Vec::new();
+        while idle.len() < MAX_CALLS {
+            idle.push(tokio::net::TcpStream::connect(addresses[idle.len() % 2]).await.unwrap());
+        }
+        tokio::time::timeout(DRAIN_TIME, async {
+            while free.available_permits() > 0 {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await
+        .expect("each of them has a place");
+        let mut caller = tokio::net::TcpStream::connect(addresses[2]).await.unwrap();
+        caller.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+        let mut answer = [0; 1024];
+        let early = tokio::time::timeout(SPEAK_TIME, caller.read(&mut answer)).await;
+        assert!(early.is_err(), "answered beyond the places: {early:?}");
+        drop(idle);
+        let read = tokio::time::timeout(DRAIN_TIME, caller.read(&mut answer)).await.expect("never answered").unwrap();
+        assert!(answer[..read].starts_with(b"HTTP/1.1 200"));
     }
 
     #[tokio::test]

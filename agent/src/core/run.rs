@@ -12,7 +12,7 @@ use crate::config::Settings;
 use crate::notify::Notify;
 use crate::paths::Paths;
 use crate::release::VERSION;
-use crate::serve::serve;
+use crate::serve::{Places, serve};
 use crate::store_fault::store_fault;
 use serde_json::json;
 use smolotchi_operator::log::{self, Kind};
@@ -110,7 +110,7 @@ async fn turn(paths: &Paths, handed: Handed, (settings, configured): (Settings, 
     alarm.set(pulse.turn().await?)?;
     core.owner.call(|_| ()).await?;
     let (stop, stopped) = watch::channel(false);
-    let calls = tokio::spawn(serve(listener, api::router(core.clone()), stopped));
+    let calls = tokio::spawn(serve(listener, api::router(core.clone()), Places::Each, stopped));
     notify.ready(&format!("version {VERSION}, schema {schema}"));
     log::note(Kind::Ready, format!("core {VERSION} is ready, schema {schema}"));
     super::schedule::begin(&core);

@@ -17,7 +17,7 @@ use crate::config;
 use crate::notify::Notify;
 use crate::paths::Paths;
 use crate::release::VERSION;
-use crate::serve::{Listener, serve};
+use crate::serve::{Listener, Places, serve};
 use access::{Access, Reach};
 use listenfd::ListenFd;
 use smolotchi_operator::log::{self, Kind};
@@ -45,9 +45,9 @@ pub(crate) fn run(paths: &Paths, listen: Option<SocketAddr>) -> Result<Exit> {
         let addresses = sockets.iter().map(Socket::address).collect::<Vec<_>>().join(", ");
         let (stop, stopped) = watch::channel(false);
         let router = routes::router(paths, settings, access.token);
-        let mut served = JoinSet::new();
+        let (mut served, places) = (JoinSet::new(), Places::shared());
         for socket in sockets {
-            served.spawn(serve(socket.in_loop(&access)?, router.clone(), stopped.clone()));
+            served.spawn(serve(socket.in_loop(&access)?, router.clone(), places.clone(), stopped.clone()));
         }
         drop(stopped);
         let notify = Notify::from_env();
@@ -95,7 +95,7 @@ impl Socket {
     fn in_loop(self, access: &Access) -> Result<Listener> {
         let listener = match self {
             Socket::Unix(listener) => {
-                listener.set_nonblocking(true).and_then(|()| tokio::net::UnixListener::from_std(listener)).map(Listener::Queue)
+                listener.set_nonblocking(true).and_then(|()| tokio::net::UnixListener::from_std(listener)).map(Listener::Unix)
             }
             Socket::Tcp(listener) => {
                 listener.set_nonblocking(true).and_then(|()| tokio::net::TcpListener::from_std(listener)).map(|listener| {
