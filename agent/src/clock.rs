@@ -14,6 +14,18 @@ pub(crate) fn boottime_ms() -> u64 {
     u64::try_from(time.tv_sec).unwrap_or_default() * 1000 + u64::try_from(time.tv_nsec).unwrap_or_default() / 1_000_000
 }
 
+/// Both clocks as of one moment: since boot, since 1970, and for how many milliseconds at most they were read apart. A process may be
+/// put aside between two reads, and the machine to sleep.
+pub(crate) fn both() -> (u64, i64, u64) {
+    together(boottime_ms, now_ms)
+}
+
+fn together(mut boottime: impl FnMut() -> u64, wall: impl FnOnce() -> i64) -> (u64, i64, u64) {
+    let before = boottime();
+    let wall_ms = wall();
+    (before, wall_ms, boottime().saturating_sub(before))
+}
+
 /// This boot's identity (random(4)), 32 hexadecimal digits. A unit whose sandbox hides /proc/sys hands it in as SMOLOTCHI_BOOT_ID=%b.
 pub(crate) fn boot_id() -> Option<String> {
     let handed = std::env::var("SMOLOTCHI_BOOT_ID").ok().filter(|id| !id.is_empty());
@@ -70,6 +82,14 @@ mod tests {
         for (seconds, expected) in cases {
             assert_eq!(span(seconds), expected, "{seconds}");
         }
+    }
+
+    #[test]
+    fn clocks_that_were_read_apart_are_known() {
+        let mut reads = [70_000, 75_000].into_iter();
+        assert_eq!(together(|| reads.next().unwrap(), || 5), (70_000, 5, 5_000));
+        let (boottime, _, apart) = both();
+        assert!(boottime + apart <= boottime_ms());
     }
 
     #[test]

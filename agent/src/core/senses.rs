@@ -86,7 +86,8 @@ pub(super) async fn close(core: &Core) {
 async fn look(core: &Arc<Core>) {
     let queued = core.store(|store| store.figures().map(Some).or_else(not_in_schema)).await.unwrap_or_default();
     let queued = queued.and_then(|figures| figures.jobs.iter().find(|(state, _)| *state == "queued").map(|(_, count)| *count));
-    let now = Moment { boottime_ms: clock::boottime_ms(), wall_ms: clock::now_ms(), queued };
+    let (boottime_ms, wall_ms, apart_ms) = clock::both();
+    let now = Moment { boottime_ms, wall_ms, apart_ms, queued };
     let looking = core.clone();
     let looked = tokio::task::spawn_blocking(move || read(&looking, now)).await;
     let events = looked.unwrap_or_else(|_| {

@@ -19,6 +19,8 @@ const BATCH: usize = 512;
 const MOST: usize = 2 * BATCH;
 /// The most sensors. A machine that makes up new ones all the time must not fill the memory.
 const SENSORS: usize = 256;
+/// A sensor that nobody told of for so long gives its place to a new one, if there is no other.
+const FORGOTTEN_MS: u64 = 3600 * 1000;
 
 /// One sensor.
 #[derive(Debug)]
@@ -32,6 +34,8 @@ struct Sensor {
     kept: Option<(u64, Value)>,
     /// Whether the disk knows provider, unit and absence as they are.
     told: bool,
+    /// Since when its provider doesn't tell of it any more, by the clock that never jumps.
+    gone_ms: Option<u64>,
 }
 
 /// A sensor as it is now.
@@ -74,10 +78,13 @@ impl Memory {
         let mut changed = false;
         let mut seen = Vec::with_capacity(samples.len());
         for sample in samples {
-            let name = self.name_of(&sample.sensor);
+            let name = self.name_of(&sample.sensor, now.boottime_ms);
             if let Some(name) = name {
                 seen.push(name.clone());
-                changed |= self.take_one(provider, name, sample, now);
+                changed |= self.take_one(provider, name.clone(), sample, now);
+                if let Some(sensor) = self.sensors.get_mut(&name) {
+                    sensor.gone_ms = None;
+                }
             }
         }
         changed | self.gone(provider, &seen, "it is not there any more", now)
@@ -98,22 +105,45 @@ impl Memory {
             .collect();
         for name in gone {
             let sample = Sample { sensor: Cow::Borrowed(""), unit: "", step: 0.0, outcome: Err(why.to_owned()) };
-            changed |= self.take_one(provider, name, sample, now);
+            changed |= self.take_one(provider, name.clone(), sample, now);
+            if let Some(sensor) = self.sensors.get_mut(&name) {
+                sensor.gone_ms.get_or_insert(now.boottime_ms);
+            }
         }
         changed
     }
 
     /// The name as this map has it; `None` for one that has no place here.
-    fn name_of(&self, name: &str) -> Option<Arc<str>> {
-        match self.sensors.get_key_value(name) {
-            Some((name, _)) => Some(name.clone()),
-            None if self.sensors.len() >= SENSORS || name.is_empty() || name.len() > SENSOR_BYTES => None,
-            None => Some(name.into()),
+    fn name_of(&mut self, name: &str, boottime_ms: u64) -> Option<Arc<str>> {
+        if let Some((name, _)) = self.sensors.get_key_value(name) {
+            return Some(name.clone());
         }
+        let fits = !name.is_empty() && name.len() <= SENSOR_BYTES;
+        (fits && (self.sensors.len() < SENSORS || self.forget_one(boottime_ms))).then(|| name.into())
+    }
+
+    /// Forgets the sensor that is gone for the longest time, if that is long enough, and the disk knows of its end.
+    fn forget_one(&mut self, boottime_ms: u64) -> bool {
+        let gone = self.sensors.iter().filter(|(_, sensor)| sensor.told).filter_map(|(name, sensor)| Some((sensor.gone_ms?, name)));
+        let Some((_, name)) = gone.min().filter(|(gone_ms, _)| boottime_ms.saturating_sub(*gone_ms) >= FORGOTTEN_MS) else {
+            return false;
+        };
+        let name = name.clone();
+        self.sensors.remove(&name);
+        true
     }
 
     fn take_one(&mut self, provider: &'static str, name: Arc<str>, sample: Sample, now: Moment) -> bool {
-        let new = Sensor { provider, unit: sample.unit, newest: None, absent: None, changed_ms: now.wall_ms, kept: None, told: false };
+        let new = Sensor {
+            provider,
+            unit: sample.unit,
+            newest: None,
+            absent: None,
+            changed_ms: now.wall_ms,
+            kept: None,
+            told: false,
+            gone_ms: None,
+        };
         let first = !self.sensors.contains_key(&name);
         let sensor = self.sensors.entry(name.clone()).or_insert(new);
         let (value, absent) = match sample.outcome {
@@ -214,7 +244,7 @@ mod tests {
     const MINUTE: u64 = 60_000;
 
     fn at(minute: u64) -> Moment {
-        Moment { boottime_ms: minute * MINUTE, wall_ms: (minute * MINUTE) as i64 + 1_000_000, queued: None }
+        Moment { boottime_ms: minute * MINUTE, wall_ms: (minute * MINUTE) as i64 + 1_000_000, apart_ms: 0, queued: None }
     }
 
     fn load(number: f64) -> Vec<Sample> {
@@ -325,5 +355,39 @@ mod tests {
         }
         memory.take("network", vec![Sample::text("x".repeat(SENSOR_BYTES + 1), Ok(String::new()))], at(1));
         assert_eq!(memory.newest().count(), SENSORS);
+    }
+
+    #[test]
+    fn a_sensor_that_is_long_gone_gives_its_place_to_a_new_one() {
+        let mut memory = Memory::default();
+        let veth = |number: usize| Sample::text(format!("network.veth{number}"), Ok("up".to_owned()));
+        let has = |memory: &Memory, number: usize| memory.newest().any(|sensor| sensor.name == format!("network.veth{number}"));
+        memory.take("network", (0..SENSORS).map(veth).collect(), at(0));
+        // All but the last two go, one of them later than the others.
+        memory.take("network", (SENSORS - 3..SENSORS).map(veth).collect(), at(10));
+        memory.take("network", (SENSORS - 2..SENSORS).map(veth).collect(), at(20));
+        let two = [SENSORS - 2, SENSORS - 1];
+        let with = |memory: &mut Memory, number: usize, minute: u64, written: bool| {
+            if written {
+                memory.written();
+            }
+            memory.take("network", two.into_iter().chain([number]).map(veth).collect(), at(minute));
+            (has(memory, number), memory.newest().count())
+        };
+        assert_eq!(with(&mut memory, 1000, 69, true), (false, SENSORS), "not long enough");
+        assert_eq!(with(&mut memory, 1000, 70, false), (true, SENSORS));
+        assert_eq!((with(&mut memory, 1001, 71, true), with(&mut memory, 1002, 72, true)), ((true, SENSORS), (true, SENSORS)));
+        assert!(two.into_iter().all(|number| has(&memory, number)), "those that are there stay");
+        assert!(has(&memory, SENSORS - 3), "the longest gone goes first");
+        assert!(!has(&memory, 0));
+        // The disk takes nothing: what it doesn't know of yet stays.
+        let mut memory = Memory::default();
+        memory.take("network", (0..SENSORS).map(veth).collect(), at(0));
+        memory.take("network", vec![], at(1));
+        memory.take("network", vec![veth(1000)], at(1000));
+        assert!(!has(&memory, 1000));
+        memory.written();
+        memory.take("network", vec![veth(1000)], at(1001));
+        assert!(has(&memory, 1000));
     }
 }

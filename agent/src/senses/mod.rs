@@ -34,6 +34,8 @@ pub(crate) struct Moment {
     pub(crate) boottime_ms: u64,
     /// Since 1970 by the machine's clock.
     pub(crate) wall_ms: i64,
+    /// For how long at most the two were read apart.
+    pub(crate) apart_ms: u64,
     /// How many jobs wait, in a release that has jobs.
     pub(crate) queued: Option<u64>,
 }

@@ -29,6 +29,8 @@ pub(crate) struct Kernel {
     route: Option<Mutex<Socket>>,
     diag: Option<Mutex<Socket>>,
     generic: Option<Mutex<Socket>>,
+    /// Family and protocol of sockets that this kernel can't tell of.
+    lacking: Mutex<Vec<[u8; 2]>>,
 }
 
 /// A table of the kernel's: the kind of the question, and of the entries that answer it.
@@ -95,10 +97,20 @@ impl Kernel {
         };
         let socket = socket.as_ref().ok_or("systemd handed in no socket for it: smolotchi-senses.socket")?;
         let mut socket = socket.lock().unwrap_or_else(PoisonError::into_inner);
+        // Asked for what it has no module for, the kernel runs modprobe each time: once is enough.
+        let sockets = body.first_chunk::<2>().filter(|_| table.family == Family::Diag);
+        let mut lacking = self.lacking.lock().unwrap_or_else(PoisonError::into_inner);
+        if sockets.is_some_and(|sockets| lacking.contains(sockets)) {
+            return Err(failed(Errno::NOENT));
+        }
         for _ in 0..TRIES {
             let mut found = Vec::new();
             let take = |kind, body: &[u8]| found.extend(if kind == table.told { parse(body) } else { None });
-            if socket.ask(table.ask, flags, body, take)? {
+            let asked = socket.ask(table.ask, flags, body, take);
+            if asked.as_ref().is_err_and(|reason| *reason == failed(Errno::NOENT)) {
+                lacking.extend(sockets.copied());
+            }
+            if asked? {
                 return Ok(found);
             }
         }
@@ -315,5 +327,23 @@ mod tests {
         let body = [&[3, 1, 0, 0][..], &attribute(2, b"no-such-family\0")].concat();
         let reason = kernel.look_up(Table { family: Family::Generic, ask: 16, told: 16 }, &body, |_| Some(())).unwrap_err();
         assert!(reason.contains("No such file"), "{reason}");
+    }
+
+    #[test]
+    fn what_the_kernel_has_no_module_for_is_asked_once() {
+        let kernel = Kernel::new(vec![open(Some(netlink::SOCK_DIAG))]);
+        let table = Table { family: Family::Diag, ask: 20, told: 20 };
+        let mut body = [0; 56];
+        // No protocol has this number.
+        (body[0], body[1]) = (2, 254);
+        let asked = || kernel.diag.as_ref().unwrap().lock().unwrap().sequence;
+        for _ in 0..3 {
+            let reason = kernel.dump(table, &body, |_| Some(())).unwrap_err();
+            assert!(reason.contains("No such file"), "{reason}");
+            assert_eq!(asked(), 1);
+        }
+        body[1] = 253;
+        kernel.dump(table, &body, |_| Some(())).unwrap_err();
+        assert_eq!(asked(), 2, "another one may be there");
     }
 }

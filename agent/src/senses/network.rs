@@ -543,7 +543,7 @@ mod tests {
             |samples: &[Sample], name: &str| samples.iter().find(|sample| sample.sensor == name).map(|sample| sample.outcome.clone());
         let text = |text: &str| Some(Ok(crate::wire::readings::Value::Text(text.to_owned())));
         let mut network = Network::new(Arc::new(kernel()));
-        let at = |boottime_ms| Moment { boottime_ms, wall_ms: 0, queued: None };
+        let at = |boottime_ms| Moment { boottime_ms, wall_ms: 0, apart_ms: 0, queued: None };
         let samples = network.read(at(1));
         assert_eq!(said(&samples, "network.gateway"), Some(Err("there is no default route".into())));
         assert_eq!(said(&samples, "network.eth7.state"), None);

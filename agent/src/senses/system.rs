@@ -372,7 +372,7 @@ mod tests {
     #[test]
     fn a_machine_is_read_whole() {
         let (dir, mut system) = pi();
-        let samples = system.read(Moment { boottime_ms: 100_000, wall_ms: 0, queued: Some(3) });
+        let samples = system.read(Moment { boottime_ms: 100_000, wall_ms: 0, apart_ms: 0, queued: Some(3) });
         let number = |name: &str| match said(&samples, name) {
             Ok(Value::Number(number)) => number,
             other => panic!("{name}: {other:?}"),
@@ -394,7 +394,7 @@ mod tests {
 
         // Half of the next ticks were busy; nothing was written.
         std::fs::write(dir.path().join("proc/stat"), "cpu  4755 150 1120 1664380 2510 0 95 12 30 0\n").unwrap();
-        let samples = system.read(Moment { boottime_ms: 120_000, wall_ms: 0, queued: None });
+        let samples = system.read(Moment { boottime_ms: 120_000, wall_ms: 0, apart_ms: 0, queued: None });
         assert_eq!(said(&samples, "system.cpu"), Ok(Value::Number(50.0)));
         assert_eq!(said(&samples, "system.io.written"), Ok(Value::Number(0.0)));
         assert_eq!(said(&samples, "agent.jobs.queued"), Err("this release has no jobs".into()));
@@ -405,7 +405,7 @@ mod tests {
         let (_pi, mut pi) = pi();
         let dir = tempfile::tempdir().unwrap();
         let mut bare = System::new(&Paths::new(Some(dir.path())));
-        let moment = Moment { boottime_ms: 1, wall_ms: 0, queued: None };
+        let moment = Moment { boottime_ms: 1, wall_ms: 0, apart_ms: 0, queued: None };
         let (all, samples) = (pi.read(moment), bare.read(moment));
         let names = |samples: &[Sample]| samples.iter().map(|sample| (sample.sensor.clone(), sample.unit)).collect::<Vec<_>>();
         assert_eq!(names(&all), names(&samples));

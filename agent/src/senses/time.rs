@@ -11,6 +11,8 @@ use std::path::PathBuf;
 
 /// A clock that is set gently gains less than this between two looks.
 const JUMP_MS: u64 = 2_000;
+/// Of clocks that were read further apart nothing can be told.
+const APART_MS: u64 = JUMP_MS / 4;
 
 /// The provider `time`.
 pub(crate) struct Time {
@@ -30,6 +32,9 @@ impl Time {
 
     /// How far the clock went by itself since the last look, in milliseconds; 0 for what is no jump.
     fn jumped(&mut self, now: Moment) -> i64 {
+        if now.apart_ms > APART_MS {
+            return 0;
+        }
         let boot_ms = now.wall_ms.saturating_sub(i64::try_from(now.boottime_ms).unwrap_or(i64::MAX));
         let by = self.boot_ms.replace(boot_ms).map_or(0, |before| boot_ms.saturating_sub(before));
         if by.unsigned_abs() >= JUMP_MS { by } else { 0 }
@@ -74,7 +79,7 @@ mod tests {
     use crate::wire::readings::Value;
 
     fn at(boottime_ms: u64, wall_ms: i64) -> Moment {
-        Moment { boottime_ms, wall_ms, queued: None }
+        Moment { boottime_ms, wall_ms, apart_ms: 0, queued: None }
     }
 
     #[test]
@@ -102,6 +107,27 @@ mod tests {
         // Nonsense is no panic.
         time.read(at(u64::MAX, i64::MIN));
         time.read(at(0, i64::MAX));
+    }
+
+    #[test]
+    fn clocks_that_were_read_apart_are_no_jump() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut time = Time::new(&Paths::new(Some(dir.path())));
+        let looks = [
+            (at(10_000, 1_010_000), 0_i64),
+            // Put aside for five seconds between the two clocks.
+            (Moment { apart_ms: 5_000, ..at(70_000, 1_075_000) }, 0),
+            (at(130_000, 1_130_000), 0),
+            // A jump meanwhile is seen by the next look.
+            (Moment { apart_ms: 5_000, ..at(190_000, 4_795_000) }, 0),
+            (at(250_000, 4_850_000), 3_600_000),
+        ];
+        for (index, (moment, by_ms)) in looks.into_iter().enumerate() {
+            time.read(moment);
+            let said: Vec<_> = time.events().into_iter().map(|event| event.body).collect();
+            let expected: Vec<_> = (by_ms != 0).then(|| json!({ "by_ms": by_ms }).to_string()).into_iter().collect();
+            assert_eq!(said, expected, "look {index}");
+        }
     }
 
     #[test]

@@ -251,7 +251,7 @@ mod tests {
             sent(3, 5, Some("org.freedesktop.DBus.Error.UnknownProperty"), b""),
         ];
         let (path, thread) = bus(dir.path(), answers);
-        let moment = Moment { boottime_ms: 0, wall_ms: 0, queued: None };
+        let moment = Moment { boottime_ms: 0, wall_ms: 0, apart_ms: 0, queued: None };
         let samples = Units { bus: path }.read(moment);
         let calls = thread.join().unwrap();
         let uid = rustix::process::geteuid().as_raw().to_string();
