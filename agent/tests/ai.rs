@@ -55,6 +55,14 @@ fn post(node: &Node, path: &str, body: &Value) -> Value {
     answer
 }
 
+/// This process, as a worker that can hold a lease.
+fn this_process() -> Value {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
+    let ticks: u64 = stat.rsplit_once(") ").unwrap().1.split(' ').nth(19).unwrap().parse().unwrap();
+    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
+    json!({"role": "ai", "pid": std::process::id(), "start_ticks": ticks, "boot_id": boot.trim()})
+}
+
 fn job_in(node: &Node, job: &Value, state: &str) -> Value {
     until(&format!("job {job} {state}"), || Some(get(node, &format!("/v1/jobs/{job}"))).filter(|job| job["state"] == state))
 }
@@ -193,7 +201,7 @@ fn a_step_above_the_risk_waits_for_a_word() {
     assert_eq!(artifacts(&node, 1, "configuration"), 0, "nothing is done before it is allowed");
     first.stop();
     post(&node, &format!("/v1/stages/{stage}/approve"), &json!({"why": "wanted", "by": "ann"}));
-    let _second = worker(&node);
+    let second = worker(&node);
     let job = job_in(&node, &job, "done");
     assert_eq!((artifacts(&node, 1, "configuration"), artifacts(&node, 1, "plan"), artifacts(&node, 1, "result")), (1, 1, 1));
     assert_eq!(job["result"]["run"], 1);
@@ -216,10 +224,15 @@ fn a_step_above_the_risk_waits_for_a_word() {
     assert_eq!(result(2)["unjudged"], json!(["configuration-snapshot"]));
 
     // Nobody decides in time: as denied. The request is made here, with a shorter time, and is the one that the run then has.
-    let short =
-        json!({"run_id": 3, "job_id": 3, "step": 1, "action": "configuration-snapshot", "risk": "record", "reason": "r", "valid_s": 2});
-    post(&node, "/v1/stages", &short);
+    second.stop();
     let job = post(&node, "/v1/jobs", &json!({"kind": "run", "profile": "keep"}))["id"].clone();
+    let token = post(&node, "/v1/jobs/lease", &json!({"owner": this_process(), "kinds": ["run"], "lease_s": 60}))["token"].clone();
+    let mut short =
+        json!({"run_id": 3, "job_id": 3, "step": 1, "action": "configuration-snapshot", "risk": "record", "reason": "r", "valid_s": 2});
+    short["token"] = token.clone();
+    post(&node, "/v1/stages", &short);
+    post(&node, &format!("/v1/jobs/{job}/finish"), &json!({"token": token, "outcome": "waiting"}));
+    let _third = worker(&node);
     job_in(&node, &job, "done");
     assert_eq!((artifacts(&node, 3, "configuration"), &result(3)["steps"][0]["outcome"]), (0, &json!("refused")));
     assert!(result(3)["steps"][0]["why"].as_str().unwrap().contains("left to expire"), "{}", result(3));

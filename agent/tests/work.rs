@@ -104,7 +104,9 @@ fn a_decided_stage_lets_its_job_go_on() {
     let (mut child, owner) = worker();
     post(&node, "/v1/jobs", &json!({"kind": "run"}));
     let token = lease(&node, &owner, 0, 60)["token"].clone();
-    let request = json!({"run_id": 1, "job_id": 1, "step": 2, "action": "look", "risk": "active", "reason": "it asks", "valid_s": 3600});
+    let mut request =
+        json!({"run_id": 1, "job_id": 1, "step": 2, "action": "look", "risk": "active", "reason": "it asks", "valid_s": 3600});
+    request["token"] = token.clone();
     let (status, stage) = post(&node, "/v1/stages", &request);
     assert_eq!((status, &stage["state"]), (200, &json!("pending")), "{stage}");
     assert_eq!(post(&node, "/v1/stages", &request).1["id"], stage["id"], "the same step is the same request");
@@ -328,7 +330,8 @@ fn the_verbs_show_the_work() {
     let to = node.path("out.bin");
     node.run(&["artifacts", "export", "1", "--to", to.to_str().unwrap()]).ok();
     assert_eq!(std::fs::read(&to).unwrap(), content);
-    assert_ne!(node.run(&["artifacts", "export", "1", "--to", to.to_str().unwrap()]).code, 0, "nothing is overwritten");
+    let again = node.run(&["--format", "json", "artifacts", "export", "1", "--to", to.to_str().unwrap()]);
+    assert_eq!((again.code, again.fault()["code"].as_str()), (20, Some("store.exists")), "nothing is overwritten");
     let large = node.path("large");
     std::fs::File::create(&large).unwrap().set_len(64 * 1024 * 1024 + 1).unwrap();
     let refused = node.run(&["--format", "json", "artifacts", "put", large.to_str().unwrap()]);
@@ -497,6 +500,153 @@ fn what_many_put_at_once_is_all_there() {
     assert_eq!((&verified["damaged"], &verified["strays"]), (&json!([]), &json!([])));
     let contents = puts - puts.div_ceil(10) + puts.div_ceil(100);
     assert_eq!(verified["checked"], contents, "the same content lies there once");
+}
+
+#[test]
+fn who_lost_its_lease_adds_nothing() {
+    let node = Node::new();
+    let _core = node.core();
+    let (_child, owner) = worker();
+    for _ in 0..2 {
+        post(&node, "/v1/jobs", &json!({"kind": "run"}));
+    }
+    let lost = lease(&node, &owner, 0, 1)["token"].as_str().unwrap().to_owned();
+    node::until("the job's return", || (node.call("GET", "/v1/jobs/1", "").1["state"] == "queued").then_some(()));
+    let leased = lease(&node, &owner, 0, 60);
+    let (job, held) = (leased["job"]["id"].as_i64().unwrap(), leased["token"].as_str().unwrap());
+    let stage = json!({"run_id": 1, "job_id": job, "step": 1, "action": "look", "risk": "active", "reason": "r", "valid_s": 60});
+    for token in [json!(lost), json!(null), json!("")] {
+        let mut stage = stage.clone();
+        if !token.is_null() {
+            stage["token"] = token;
+        }
+        let (status, answer) = post(&node, "/v1/stages", &stage);
+        assert_eq!((status, &answer["error"]["code"]), (409, &json!("job.not-held")), "{answer}");
+    }
+    for content in [vec![b'x'; 100], vec![b'y'; 200_000]] {
+        for query in [format!("job={job}&token={lost}"), format!("token={held}"), format!("job={}&token={held}", job % 2 + 1)] {
+            let (status, answer) = node.call_raw("POST", &format!("/v1/artifacts?kind=note&name=a&{query}"), &content);
+            let answer: Value = serde_json::from_slice(&answer).unwrap();
+            assert_eq!((status, &answer["error"]["code"]), (409, &json!("job.not-held")), "{query}: {answer}");
+        }
+    }
+    let (status, answer) = node.call("POST", &format!("/v1/artifacts?kind=note&name=a&job={job}&token={held}"), "mine");
+    assert_eq!(status, 200, "{answer}");
+    let verified = node.run(&["--format", "json", "artifacts", "verify"]).ok().json();
+    assert_eq!((&verified["checked"], &verified["strays"]), (&json!(1), &json!([])), "what was refused left nothing on the disk");
+    assert_eq!(node.call("GET", "/v1/stages", "").1["stages"], json!([]));
+}
+
+#[test]
+fn a_number_that_is_none_is_refused_in_words_everywhere() {
+    let node = Node::new();
+    let _core = node.core();
+    let gets = ["jobs/x", "runs/x", "findings/x", "findings/99999999999999999999", "stages/%ff", "artifacts/x", "artifacts/1.5/content"];
+    let posts = ["jobs/x/cancel", "jobs/x/renew", "jobs/x/finish", "runs/x", "runs/x/report", "stages/x/approve", "stages/x/deny"];
+    let calls = gets.iter().map(|path| ("GET", path)).chain(posts.iter().map(|path| ("POST", path)));
+    for (method, path) in calls {
+        let (status, answer) = node.call(method, &format!("/v1/{path}"), "{}");
+        assert_eq!((status, &answer["error"]["code"]), (404, &json!("core.request")), "{method} {path}: {answer}");
+    }
+}
+
+/// Reads a list to its end, page by page; the most bytes of a page.
+fn pages(node: &Node, path: &str, list: &str) -> (Vec<i64>, usize) {
+    let (mut ids, mut most, mut before) = (Vec::new(), 0, String::new());
+    loop {
+        let (status, answer) = node.call_raw("GET", &format!("{path}?limit=500{before}"), b"");
+        assert_eq!(status, 200);
+        most = most.max(answer.len());
+        let answer: Value = serde_json::from_slice(&answer).unwrap();
+        ids.extend(answer[list].as_array().unwrap().iter().map(|row| row["id"].as_i64().unwrap()));
+        match answer["next"].as_i64() {
+            Some(next) => before = format!("&before={next}"),
+            None => return (ids, most),
+        }
+    }
+}
+
+#[test]
+fn a_page_ends_before_it_is_too_large() {
+    let node = Node::new();
+    let _core = node.core();
+    let large = "x".repeat(60_000);
+    for _ in 0..40 {
+        assert_eq!(post(&node, "/v1/jobs", &json!({"kind": "run", "input": large})).0, 200);
+        assert_eq!(post(&node, "/v1/events", &json!({"events": [{"topic": "t", "body": large}]})).0, 200);
+    }
+    let (jobs, most) = pages(&node, "/v1/jobs", "jobs");
+    assert_eq!(jobs, (1..=40).rev().collect::<Vec<_>>(), "each one once");
+    assert!(most < 1_200_000, "{most} bytes");
+    let (events, most) = pages(&node, "/v1/events", "events");
+    assert!(events.windows(2).all(|two| two[1] == two[0] - 1) && events.last() == Some(&1), "{events:?}");
+    assert!(most < 1_200_000, "{most} bytes");
+    // Oldest first as well.
+    let (mut after, mut seen) = (0, 0);
+    loop {
+        let page = node.call("GET", &format!("/v1/events?limit=500&after={after}"), "").1;
+        assert!(page.to_string().len() < 1_200_000);
+        match page["events"].as_array().unwrap().len() {
+            0 => break,
+            count => seen += count,
+        }
+        after = page["next"].as_i64().unwrap();
+    }
+    assert_eq!(seen, events.len());
+    // And nothing that is larger than that comes in.
+    let large = "x".repeat(65_536);
+    let cases = [("/v1/jobs", json!({"kind": "run", "input": large})), ("/v1/events", json!({"events": [{"topic": "t", "body": large}]}))];
+    for (path, body) in cases {
+        let (status, answer) = post(&node, path, &body);
+        assert_eq!((status, &answer["error"]["code"]), (413, &json!("core.too-large")), "{path}");
+    }
+}
+
+/// Says something, and then that nothing more comes: to core its caller has hung up.
+fn hang_up(node: &Node, path: &str, body: &Value) -> Vec<u8> {
+    let (mut stream, body) = (std::os::unix::net::UnixStream::connect(node.socket()).unwrap(), body.to_string());
+    stream.set_read_timeout(Some(node::DEADLINE)).unwrap();
+    write!(stream, "POST {path} HTTP/1.1\r\nhost: core\r\ncontent-length: {}\r\n\r\n{body}", body.len()).unwrap();
+    stream.shutdown(std::net::Shutdown::Write).unwrap();
+    let mut answer = Vec::new();
+    let _ = stream.read_to_end(&mut answer);
+    answer
+}
+
+#[test]
+fn who_hangs_up_takes_no_notice_and_no_job_from_who_waits() {
+    let node = Node::new();
+    let _core = node.core();
+    let (_child, owner) = worker();
+    // It takes core a while to store it.
+    let input = "x".repeat(60_000);
+    let begun = std::time::Instant::now();
+    for _ in 0..20 {
+        std::thread::scope(|scope| {
+            let waits = scope.spawn(|| lease(&node, &owner, 60, 60));
+            hang_up(&node, "/v1/jobs", &json!({"kind": "run", "input": input}));
+            let leased = waits.join().unwrap();
+            assert_eq!(
+                post(&node, &format!("/v1/jobs/{}/finish", leased["job"]["id"]), &json!({"token": leased["token"], "outcome": "done"})).0,
+                200
+            );
+        });
+    }
+    assert!(begun.elapsed().as_secs() < 50, "somebody waited to the end");
+    let mut heard = 0;
+    for _ in 0..20 {
+        let job = post(&node, "/v1/jobs", &json!({"kind": "run"})).1["id"].clone();
+        let answer = hang_up(&node, "/v1/jobs/lease", &json!({"owner": owner, "kinds": ["run"], "wait_s": 0, "lease_s": 3600}));
+        // Sometimes core was faster.
+        let leased = match answer.iter().position(|byte| *byte == b'{') {
+            Some(at) => serde_json::from_slice(&answer[at..]).unwrap(),
+            None => lease(&node, &owner, 10, 60),
+        };
+        heard += usize::from(!answer.is_empty());
+        assert_eq!((&leased["job"]["id"], &leased["job"]["attempts"]), (&job, &json!(1)), "{leased}");
+        assert_eq!(post(&node, &format!("/v1/jobs/{job}/finish"), &json!({"token": leased["token"], "outcome": "done"})).0, 200);
+    }
+    assert!(heard < 20, "nobody hung up in time");
 }
 
 /// A small file system; gone with the value.

@@ -1,5 +1,6 @@
 //! What is stored: events and their severities. Only data; reading and writing them is the store's.
 
+use crate::page::Listed;
 use serde::{Deserialize, Serialize};
 
 /// How much an event matters, least first.
@@ -65,4 +66,14 @@ pub struct Event {
     pub severity: Option<Severity>,
     /// JSON text.
     pub body: String,
+}
+
+impl Listed for Event {
+    fn id(&self) -> i64 {
+        self.id
+    }
+
+    fn text_bytes(&self) -> usize {
+        self.topic.len() + self.body.len()
+    }
 }

@@ -4,6 +4,7 @@
 //! time, so that the caller decides how long it goes on.
 
 use crate::connect::failed;
+use crate::page::{self, PAGE_BYTES};
 use crate::ring::{self, Segment};
 use crate::{Event, Result, Severity, Store, rules};
 use rusqlite::types::Value;
@@ -42,7 +43,7 @@ pub struct FoundEvents {
 }
 
 impl Store {
-    /// Finds events. A call ends at the limit, at the end, or after a stretch of ids; `next` says where to go on.
+    /// Finds events. A call ends at the limit, at [`PAGE_BYTES`], at the end, or after a stretch of ids; `next` says where to go on.
     pub fn find(&self, query: &EventQuery) -> Result<FoundEvents> {
         let fail = failed(&self.path, "could not read the events");
         let mut segments = self.segments()?;
@@ -54,7 +55,7 @@ impl Store {
         }
         let mut page = FoundEvents::default();
         let mut left = query.limit as usize;
-        let mut stretch = STRETCH;
+        let (mut stretch, mut bytes) = (STRETCH, 0);
         for segment in &segments {
             if !self.may_have(segment, query).map_err(&fail)? {
                 continue;
@@ -71,10 +72,11 @@ impl Store {
                 cut = Some(if query.after.is_some() { high } else { low });
             }
             stretch -= high - low + 1;
-            let found = self.events_of(segment, query, low, high, left).map_err(&fail)?;
+            let found = self.events_of(segment, query, low, high, left, PAGE_BYTES - bytes).map_err(&fail)?;
             left -= found.len();
+            bytes += page::bytes(&found);
             page.events.extend(found);
-            if left == 0 {
+            if left == 0 || bytes >= PAGE_BYTES {
                 page.next = page.events.last().map(|event| event.id);
                 return Ok(page);
             }
@@ -110,7 +112,15 @@ impl Store {
         Ok(found.is_some())
     }
 
-    fn events_of(&self, segment: &Segment, query: &EventQuery, low: i64, high: i64, limit: usize) -> rusqlite::Result<Vec<Event>> {
+    fn events_of(
+        &self,
+        segment: &Segment,
+        query: &EventQuery,
+        low: i64,
+        high: i64,
+        limit: usize,
+        bytes: usize,
+    ) -> rusqlite::Result<Vec<Event>> {
         let (sql, values) = query.sql(self.schema, &segment.table(), low, high, limit);
         let mut found = self.db.prepare_cached(&sql)?;
         let rows = found.query_map(params_from_iter(values), |row| {
@@ -123,7 +133,7 @@ impl Store {
                 severity: severity.and_then(Severity::from_number),
             })
         })?;
-        rows.collect()
+        page::within(rows, bytes)
     }
 
     /// Every segment, newest first. A schema without a ring is one segment.

@@ -3,6 +3,7 @@
 //! What a run found becomes rows in one transaction, with its events. Who may ask for it is not decided here, and nothing is judged.
 
 use crate::connect::failed;
+use crate::page::{Listed, PAGE_BYTES, within};
 use crate::store::insert_events;
 use crate::{NewEvent, Result, Severity, Store, StoreError};
 use rusqlite::types::Value as Sql;
@@ -53,6 +54,16 @@ pub struct Run {
     pub result_artifact: Option<i64>,
 }
 
+impl Listed for Run {
+    fn id(&self) -> i64 {
+        self.id
+    }
+
+    fn text_bytes(&self) -> usize {
+        self.profile.len()
+    }
+}
+
 /// What changes in a run; `None` leaves what is there.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Advance {
@@ -96,6 +107,16 @@ pub struct Finding {
     pub evidence: Option<i64>,
     /// JSON.
     pub detail: String,
+}
+
+impl Listed for Finding {
+    fn id(&self) -> i64 {
+        self.id
+    }
+
+    fn text_bytes(&self) -> usize {
+        self.profile.len() + self.key.len() + self.title.len() + self.action.len() + self.policy.len() + self.detail.len()
+    }
 }
 
 /// What one run found of one thing.
@@ -170,6 +191,17 @@ pub struct Baseline {
     pub expected: BTreeMap<String, String>,
 }
 
+impl Listed for Baseline {
+    fn id(&self) -> i64 {
+        self.id
+    }
+
+    fn text_bytes(&self) -> usize {
+        let expected: usize = self.expected.iter().map(|(key, hash)| key.len() + hash.len()).sum();
+        self.profile.len() + self.made_by.len() + self.note.as_ref().map_or(0, String::len) + expected
+    }
+}
+
 impl RunState {
     const WORDS: [(RunState, &'static str); 4] =
         [(RunState::Running, "running"), (RunState::Waiting, "waiting"), (RunState::Done, "done"), (RunState::Failed, "failed")];
@@ -210,9 +242,9 @@ pub(crate) const FOUND_BEFORE: &str =
     "SELECT id, key, action, title FROM findings WHERE profile = ?1 AND state <> 'gone' AND last_run <> ?2";
 pub(crate) const OPEN: &str = "SELECT count(*) FROM findings WHERE state = 'open'";
 pub(crate) const BASELINE: &str = "SELECT id, profile, profile_version, run_id, made_ms, made_by, note, expected FROM baselines
-    WHERE profile = ?1 ORDER BY id DESC LIMIT ?2";
-const BASELINES: &str =
-    "SELECT id, profile, profile_version, run_id, made_ms, made_by, note, expected FROM baselines ORDER BY id DESC LIMIT ?1";
+    WHERE profile = ?1 AND id < ?3 ORDER BY id DESC LIMIT ?2";
+const BASELINES: &str = "SELECT id, profile, profile_version, run_id, made_ms, made_by, note, expected FROM baselines
+    WHERE id < ?1 ORDER BY id DESC LIMIT ?2";
 
 impl Store {
     /// Keeps a version of a profile. Returns whether it is new; the same text again is not, and writes nothing.
@@ -376,13 +408,13 @@ impl Store {
         Ok(self.rows(RUN_OF_JOB, params![job_id], |row| row.get(0))?.pop())
     }
 
-    /// Runs, newest first, with ids below `before`.
+    /// Runs, newest first, with ids below `before`, as many as a page takes.
     pub fn runs(&self, profile: Option<&str>, before: Option<i64>, limit: u32) -> Result<Vec<Run>> {
         self.needs(5, "runs")?;
         let before = before.unwrap_or(i64::MAX);
         match profile {
-            Some(profile) => self.rows(RUNS_OF_PROFILE, params![before, limit, profile], run),
-            None => self.rows(RUNS, params![before, limit], run),
+            Some(profile) => self.page(RUNS_OF_PROFILE, params![before, limit, profile], run),
+            None => self.page(RUNS, params![before, limit], run),
         }
     }
 
@@ -392,11 +424,11 @@ impl Store {
         Ok(self.rows(FINDING, params![id], finding)?.pop())
     }
 
-    /// Findings, newest first.
+    /// Findings, newest first, as many as a page takes.
     pub fn findings(&self, filter: &FindingFilter) -> Result<Vec<Finding>> {
         self.needs(5, "findings")?;
         let (sql, values) = findings_sql(filter);
-        self.rows(&sql, rusqlite::params_from_iter(values), finding)
+        self.page(&sql, rusqlite::params_from_iter(values), finding)
     }
 
     /// How many findings are open.
@@ -437,14 +469,14 @@ impl Store {
             )?;
             Ok((id, vec![event]))
         })?;
-        let made = self.baselines(Some(profile), 1)?.pop();
+        let made = self.baselines(Some(profile), None, 1)?.pop();
         made.ok_or(StoreError::Refused { code: "store.failed", what: "the baseline is not there", facts: Vec::new() })
     }
 
     /// Forgets every baseline of a profile: nothing is expected, and nothing drifts. Returns how many there were.
     pub fn clear_baselines(&mut self, profile: &str, by: &str, now_ms: i64) -> Result<u64> {
         self.needs(5, "baselines")?;
-        if self.baselines(Some(profile), 1)?.is_empty() {
+        if self.baselines(Some(profile), None, 1)?.is_empty() {
             return Ok(0);
         }
         let event = event("baseline.cleared", Severity::Notice, &json!({ "profile": profile, "by": by }));
@@ -459,22 +491,25 @@ impl Store {
         })
     }
 
-    /// Baselines, newest first.
-    pub fn baselines(&self, profile: Option<&str>, limit: u32) -> Result<Vec<Baseline>> {
+    /// Baselines, newest first, with ids below `before`, as many as a page takes.
+    pub fn baselines(&self, profile: Option<&str>, before: Option<i64>, limit: u32) -> Result<Vec<Baseline>> {
         self.needs(5, "baselines")?;
+        let before = before.unwrap_or(i64::MAX);
         match profile {
-            Some(profile) => self.rows(BASELINE, params![profile, limit], baseline),
-            None => self.rows(BASELINES, params![limit], baseline),
+            Some(profile) => self.page(BASELINE, params![profile, limit, before], baseline),
+            None => self.page(BASELINES, params![before, limit], baseline),
         }
+    }
+
+    /// Whether this token is of the one who holds the job.
+    pub fn holds_job(&self, job_id: i64, token: &str) -> Result<bool> {
+        self.needs(4, "jobs")?;
+        Ok(!self.rows(HELD, params![job_id, token], |_| Ok(()))?.is_empty())
     }
 
     /// Only who holds the job may write its run: a worker that lost its lease must not.
     fn held(&self, job_id: Option<i64>, token: &str) -> Result<()> {
-        let holds = match job_id {
-            Some(job_id) => !self.rows(HELD, params![job_id, token], |_| Ok(()))?.is_empty(),
-            None => false,
-        };
-        if holds {
+        if job_id.map_or(Ok(false), |job_id| self.holds_job(job_id, token))? {
             return Ok(());
         }
         let job = job_id.map_or_else(|| "none".to_owned(), |job| job.to_string());
@@ -492,6 +527,17 @@ impl Store {
 
     fn rows<T>(&self, sql: &str, values: impl rusqlite::Params, take: impl FnMut(&Row<'_>) -> rusqlite::Result<T>) -> Result<Vec<T>> {
         let read = || -> rusqlite::Result<Vec<T>> { self.db.prepare_cached(sql)?.query_map(values, take)?.collect() };
+        read().map_err(failed(&self.path, "could not read the findings"))
+    }
+
+    /// As [`Store::rows`], but no more than a page takes.
+    fn page<T: Listed>(
+        &self,
+        sql: &str,
+        values: impl rusqlite::Params,
+        take: impl FnMut(&Row<'_>) -> rusqlite::Result<T>,
+    ) -> Result<Vec<T>> {
+        let read = || -> rusqlite::Result<Vec<T>> { within(self.db.prepare_cached(sql)?.query_map(values, take)?, PAGE_BYTES) };
         read().map_err(failed(&self.path, "could not read the findings"))
     }
 
@@ -839,7 +885,7 @@ mod tests {
         // Changed against the baseline, it is open again.
         assert_eq!(run(&mut store, 3, &report(&[new("a/1", "A")], &[])).opened, 1);
         store.set_baseline("watch", "op", None, 6).unwrap();
-        assert_eq!(store.baselines(Some("watch"), 10).unwrap().len(), 2);
+        assert_eq!(store.baselines(Some("watch"), None, 10).unwrap().len(), 2);
         assert_eq!((store.clear_baselines("watch", "op", 7).unwrap(), store.clear_baselines("watch", "op", 7).unwrap()), (2, 0));
         assert_eq!(states(&store)[0].1, FindingState::Open);
         assert_eq!(topics(&store).iter().filter(|topic| *topic == "baseline.cleared").count(), 1);
@@ -922,7 +968,11 @@ mod tests {
                 "SEARCH findings USING INDEX sqlite_autoindex_findings_1 (profile=?)",
             ),
             (OPEN.to_owned(), vec![], "SEARCH findings USING COVERING INDEX findings_by_state (state=?)"),
-            (BASELINE.to_owned(), vec![text("watch"), number(1)], "SEARCH baselines USING INDEX baselines_by_profile (profile=?)"),
+            (
+                BASELINE.to_owned(),
+                vec![text("watch"), number(1), number(9)],
+                "SEARCH baselines USING INDEX baselines_by_profile (profile=? AND id<?)",
+            ),
             (PROFILE_AT.to_owned(), vec![text("watch"), number(1)], "SEARCH profiles USING PRIMARY KEY (name=? AND version=?)"),
             (HELD.to_owned(), vec![number(40), text("t")], "SEARCH leases USING PRIMARY KEY (name=?)"),
         ];

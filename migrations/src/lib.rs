@@ -16,6 +16,7 @@ mod findings;
 mod ladder;
 mod lines;
 pub mod migrate;
+mod page;
 #[cfg(test)]
 mod proofs;
 mod prune;
@@ -39,6 +40,7 @@ pub use find::{EventQuery, FoundEvents};
 pub use findings::{
     Advance, BASELINE_ACTION, Baseline, Finding, FindingFilter, FindingState, NewFinding, Profile, Report, Reported, Run, RunState,
 };
+pub use page::{Listed, PAGE_BYTES, next};
 pub use prune::{Going, Reason, RetentionPolicy};
 pub use readings::{NewReading, ReadingSpan, ReadingValue, SENSOR_BYTES, SensorRow, Series};
 pub use rehearse::{Rehearsal, Rehearsed, Undo, rehearse, rehearse_as};

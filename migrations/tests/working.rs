@@ -202,6 +202,24 @@ fn a_decision_on_the_way_is_not_missed_and_none_is_no_reason_to_wait() {
 }
 
 #[test]
+fn a_decision_is_before_or_after_the_attempt_whatever_the_clock_says() {
+    // When the job is begun, when it is decided meanwhile, when the worker says that it waits.
+    for (begun, decided, said) in [(10, 12, 13), (1000, 12, 13), (1000, 12, 5000), (10, 9000, 20)] {
+        let (_folder, mut store) = store();
+        store.add_job(&new_job("run", 0, 0), 0).unwrap();
+        lease(&mut store, "t", begun).unwrap();
+        store.add_stage(&stage(1, 1, DAY), begun).unwrap();
+        store.decide_stage(1, true, "ann", "y", decided).unwrap();
+        let job = finish(&mut store, 1, "t", Outcome::Waiting, said).unwrap();
+        assert_eq!((job.state, job.attempts, job.due_ms), (JobState::Queued, 0, said), "{begun} {decided} {said}: it goes on at once");
+        // What was decided before this attempt is nothing that it waits for.
+        lease(&mut store, "t", 20).unwrap();
+        let job = finish(&mut store, 1, "t", Outcome::Waiting, 21).unwrap();
+        assert_eq!((job.state, job.attempts), (JobState::Queued, 1), "{begun} {decided} {said}");
+    }
+}
+
+#[test]
 fn what_is_over_is_ended_by_the_next_lease_too() {
     let (_folder, mut store) = store();
     store.add_job(&new_job("run", 0, 0), 0).unwrap();

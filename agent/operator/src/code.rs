@@ -69,6 +69,8 @@ catalogue! {
     CoreUnreachable, "core.unreachable", Dependency, "start it: systemctl start smolotchi-core.service; then see: journalctl -u smolotchi-core";
     CoreRefused, "core.refused", Validation, "only root and the service's own users may do this";
     CoreRequest, "core.request", Validation, "the details say what was expected";
+    CoreTooLarge, "core.too-large", Validation, "nothing was stored; put it into an artifact, and tell its number";
+    CoreBusy, "core.busy", Runtime, "others ask for the same; ask again in a moment";
     CoreNotFound, "core.not-found", Dependency, "list what there is, and ask for that";
     CoreAnswer, "core.answer", Runtime, "core answered something unexpected; are both from the same version?";
     CoreFailed, "core.failed", Runtime, "see: journalctl -u smolotchi-core";

@@ -17,6 +17,8 @@ pub(crate) struct Look<'a> {
     pub(crate) run_id: i64,
     /// Its job.
     pub(crate) job_id: i64,
+    /// Of the job's lease.
+    pub(crate) token: &'a str,
 }
 
 impl Look<'_> {
@@ -43,8 +45,8 @@ impl Look<'_> {
 
     /// Puts an artifact of this run; its id.
     pub(crate) async fn put(&self, kind: &str, name: &str, content: Vec<u8>) -> Result<i64> {
-        let (run, job) = (self.run_id, self.job_id);
-        let path = format!("/v1/artifacts?kind={kind}&name=run-{run}-{name}&media=application/json&job={job}&run={run}");
+        let (run, job, token) = (self.run_id, self.job_id, self.token);
+        let path = format!("/v1/artifacts?kind={kind}&name=run-{run}-{name}&media=application/json&job={job}&run={run}&token={token}");
         let artifact: Artifact = self.client.put(&path, content).await?;
         Ok(artifact.id)
     }

@@ -31,7 +31,6 @@ pub(super) enum Left {
 /// One run of one job.
 struct Course<'a> {
     look: Look<'a>,
-    token: &'a str,
     run: Run,
 }
 
@@ -43,7 +42,7 @@ pub(super) async fn carry_out(client: &Client, paths: &Paths, job: &Job, token: 
     let newest = newest.ok_or_else(|| Fault::new(Code::ProfileUnknown, "there is no such profile").fact("profile", name.as_str()))?;
     let begin = BeginRun { job_id: job.id, token: token.to_owned(), profile: name, profile_version: newest.version };
     let run: Run = client.post("/v1/runs", &begin).await?;
-    let mut course = Course { look: Look { client, paths, run_id: run.id, job_id: job.id }, token, run };
+    let mut course = Course { look: Look { client, paths, run_id: run.id, job_id: job.id, token }, run };
     if course.run.state == RunState::Done {
         return Ok(Left::Done(json!({ "run": course.run.id })));
     }
@@ -128,6 +127,7 @@ impl Course<'_> {
     /// The step's request, made now or before.
     async fn stage(&self, plan: &Plan, step: &Planned) -> Result<Stage> {
         let new = NewStage {
+            token: self.look.token.to_owned(),
             run_id: self.run.id,
             job_id: self.look.job_id,
             step: step.step,
@@ -180,7 +180,7 @@ impl Course<'_> {
             None => self.look.put("result", "result.json", bytes(&outcome)?).await?,
         };
         let report = ReportRun {
-            token: self.token.to_owned(),
+            token: self.look.token.to_owned(),
             evidence: self.run.inputs_artifact,
             result_artifact: Some(result),
             unjudged: outcome.unjudged,
@@ -190,7 +190,7 @@ impl Course<'_> {
     }
 
     async fn advance(&mut self, change: AdvanceRun) -> Result<()> {
-        let change = AdvanceRun { token: self.token.to_owned(), ..change };
+        let change = AdvanceRun { token: self.look.token.to_owned(), ..change };
         self.run = self.look.client.post(&format!("/v1/runs/{}", self.run.id), &change).await?;
         Ok(())
     }

@@ -61,7 +61,7 @@ pub(crate) fn run(paths: &Paths, format: Format, verb: BaselineVerb) -> Result<E
             let found: Baselines = block_on(client.get(&of(&profile, 1)))?;
             match found.baselines.into_iter().next() {
                 Some(baseline) => emit(format, &baseline),
-                None => emit(format, &Baselines { baselines: Vec::new() }),
+                None => emit(format, &Baselines { baselines: Vec::new(), next: None }),
             }
         }
         BaselineVerb::List => emit(format, &block_on(client.get::<Baselines>("/v1/baselines"))?),

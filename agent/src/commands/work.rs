@@ -298,7 +298,11 @@ fn export(client: &Client, format: Format, id: i64, to: Option<&Path>) -> Result
     };
     let artifact: Artifact = block_on(client.get(&format!("/v1/artifacts/{id}")))?;
     let wrong = |error| Fault::io("could not write the content", to, &error);
-    let mut file = OpenOptions::new().write(true).create_new(true).open(to).map_err(wrong)?;
+    let opened = OpenOptions::new().write(true).create_new(true).open(to);
+    let mut file = opened.map_err(|error| match error.kind() {
+        std::io::ErrorKind::AlreadyExists => Fault::new(Code::StoreExists, "the file exists").fact("path", to.display().to_string()),
+        _ => wrong(error),
+    })?;
     let written = block_on(client.fetch(&path, &mut file)).and_then(|_| file.sync_all().map_err(wrong));
     if let Err(fault) = written {
         // Half of it would look like the whole.

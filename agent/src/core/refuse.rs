@@ -33,12 +33,12 @@ impl From<Fault> for Refusal {
             (Code::RunUnknown | Code::FindingUnknown | Code::JobUnknown | Code::StageUnknown | Code::ArtifactUnknown, _) => {
                 StatusCode::NOT_FOUND
             }
-            (Code::ArtifactTooLarge, _) => StatusCode::PAYLOAD_TOO_LARGE,
+            (Code::ArtifactTooLarge | Code::CoreTooLarge, _) => StatusCode::PAYLOAD_TOO_LARGE,
             (Code::JobNotHeld | Code::JobEnded | Code::StageDecided | Code::LeaseHeld | Code::LeaseNotHeld | Code::ArtifactNeeded, _) => {
                 StatusCode::CONFLICT
             }
             (Code::DiskFull, _) => StatusCode::INSUFFICIENT_STORAGE,
-            (Code::StoreBusy, _) => StatusCode::SERVICE_UNAVAILABLE,
+            (Code::StoreBusy | Code::CoreBusy, _) => StatusCode::SERVICE_UNAVAILABLE,
             (_, Exit::Validation) => StatusCode::UNPROCESSABLE_ENTITY,
             _ => StatusCode::INTERNAL_SERVER_ERROR,
         };

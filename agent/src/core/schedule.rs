@@ -8,7 +8,7 @@ use crate::ai::profile::Profile;
 use crate::clock;
 use crate::paths::Paths;
 use smolotchi_operator::{Code, Fault, log};
-use smolotchi_store::{Job, JobState, NewJob, Page, Store, StoreError};
+use smolotchi_store::{Job, NewJob, Store, StoreError};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,8 +21,8 @@ const BEHIND_MS: u64 = 3_600_000;
 const LOOK_AGAIN_MS: u64 = 3_600_000;
 /// Who asks for these jobs.
 const BY: &str = "schedule";
-/// The newest jobs, among which the last scheduled one is looked for.
-const JOBS: u32 = 200;
+/// What they are.
+const KIND: &str = "run";
 
 /// Makes the profiles on the disk known. A bad one is told, and is not worth a core that does not start.
 pub(super) async fn take_profiles(core: &Core, paths: &Paths) {
@@ -81,19 +81,17 @@ struct Now {
 
 /// Queues a run if it is due. Returns how long to wait before asking again, and whether it was queued.
 fn queue_if_due(store: &mut Store, profile: &str, every_ms: u64, now: &Now) -> Result<(u64, bool), StoreError> {
-    let jobs = store.jobs(None, Page { before: None, limit: JOBS })?;
-    let ours = |job: &&Job| job.kind == "run" && job.profile.as_deref() == Some(profile);
-    if jobs.iter().filter(ours).any(|job| matches!(job.state, JobState::Queued | JobState::Leased | JobState::Waiting)) {
+    if store.has_open_job(KIND, profile)? {
         return Ok((LOOK_AGAIN_MS, false));
     }
-    let last = jobs.iter().filter(ours).find(|job| job.created_by == BY).map(|job| Last::of(job, &now.boot_id));
+    let last = store.last_job(KIND, profile, BY)?.map(|job| Last::of(&job, &now.boot_id));
     let wait_ms = wait(last, every_ms, now);
     if wait_ms > 0 {
         return Ok((wait_ms, false));
     }
     let input = serde_json::json!({ "boot_id": now.boot_id, "boottime_ms": now.boottime_ms });
     let new = NewJob {
-        kind: "run".to_owned(),
+        kind: KIND.to_owned(),
         profile: Some(profile.to_owned()),
         input: input.to_string(),
         priority: 0,
@@ -159,6 +157,7 @@ fn files(folder: &Path) -> Vec<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use smolotchi_store::Page;
     use smolotchi_store::migrate::{self, Direction};
 
     const HOUR: u64 = 3_600_000;
@@ -188,6 +187,35 @@ mod tests {
         for (last, now, wait_ms) in cases {
             assert_eq!(wait(last, DAY, &now), wait_ms, "{last:?} {} {} {}", now.wall_ms, now.boottime_ms, now.up_ms);
         }
+    }
+
+    #[test]
+    fn many_jobs_of_others_hide_neither_the_last_run_nor_the_one_under_way() {
+        if smolotchi_store::schema_own() < 4 {
+            return;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("smolotchi.db");
+        migrate::run(&path, Direction::UpOnly, true).unwrap();
+        let mut store = Store::open(&path).unwrap();
+        let wall = 1_700_000_000_000;
+        assert!(queue_if_due(&mut store, "watch", DAY, &now(wall, DAY, DAY)).unwrap().1);
+        let other = NewJob {
+            kind: "verify".into(),
+            profile: None,
+            input: "null".into(),
+            priority: 0,
+            created_by: "ann".into(),
+            due_ms: 0,
+            max_attempts: 1,
+        };
+        for _ in 0..250 {
+            store.add_job(&other, wall).unwrap();
+        }
+        let later = now(wall + HOUR as i64, DAY + HOUR, DAY + HOUR);
+        assert_eq!(queue_if_due(&mut store, "watch", DAY, &later).unwrap(), (LOOK_AGAIN_MS, false), "it is not done yet");
+        store.cancel_job(1, "test", wall).unwrap();
+        assert_eq!(queue_if_due(&mut store, "watch", DAY, &later).unwrap(), (23 * HOUR, false), "it was an hour ago");
     }
 
     /// Ten days in which the clock jumps as it likes and core starts again as it likes: never two within a day of the boot's

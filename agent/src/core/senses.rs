@@ -32,6 +32,8 @@ pub(super) struct Senses {
     memory: Mutex<Memory>,
     /// Held by the one who looks and writes.
     turn: tokio::sync::Mutex<()>,
+    /// One look at a time for those who ask.
+    asked: Arc<tokio::sync::Semaphore>,
     /// A disk that takes no readings is told of once.
     writes: AtomicBool,
 }
@@ -46,6 +48,7 @@ impl Senses {
             world,
             memory: Mutex::default(),
             turn: tokio::sync::Mutex::default(),
+            asked: Arc::new(tokio::sync::Semaphore::new(1)),
             writes: AtomicBool::new(true),
         }
     }
@@ -154,17 +157,21 @@ pub(super) fn not_in_schema<T>(error: StoreError) -> std::result::Result<Option<
 }
 
 /// Looks at something now, beside the loop. What can't be looked at has a reason.
-pub(super) async fn observe<T, L>(core: &Core, look: L) -> Observation<T>
+///
+/// # Errors
+/// `core.busy`.
+pub(super) async fn observe<T, L>(core: &Core, look: L) -> Result<Observation<T>>
 where
     T: Send + 'static,
     L: FnOnce(&World) -> std::result::Result<Vec<T>, String> + Send + 'static,
 {
     let (at, world) = (clock::rfc3339(clock::now_ms()), core.senses.world.clone());
-    let seen = tokio::task::spawn_blocking(move || look(&world)).await;
-    match seen.unwrap_or_else(|_| Err("the look broke".to_owned())) {
-        Ok(items) => Observation { at, available: true, reason: None, items },
-        Err(reason) => Observation { at, available: false, reason: Some(reason), items: Vec::new() },
-    }
+    Ok(match super::work::in_turn(&core.senses.asked, move || look(&world)).await {
+        Ok(Ok(items)) => Observation { at, available: true, reason: None, items },
+        Ok(Err(reason)) => Observation { at, available: false, reason: Some(reason), items: Vec::new() },
+        Err(fault) if fault.code == Code::CoreBusy => return Err(fault),
+        Err(_) => Observation { at, available: false, reason: Some("the look broke".to_owned()), items: Vec::new() },
+    })
 }
 
 impl Core {

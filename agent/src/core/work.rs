@@ -19,12 +19,15 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
-use tokio::sync::{Notify, RwLock};
+use tokio::sync::{Notify, RwLock, Semaphore, oneshot};
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
 /// The longest sleep until a moment of the wall clock, which may jump meanwhile.
 const LOOK_AGAIN: Duration = Duration::from_secs(600);
+
+/// How long somebody waits for its turn.
+const TURN_TIME: Duration = Duration::from_secs(5);
 
 /// Between two tries of what the disk refused.
 const RETRY: Duration = Duration::from_secs(30);
@@ -43,6 +46,8 @@ pub(crate) struct Work {
     pub(super) content: Arc<Folder>,
     /// Putting reads, removing writes: content is never removed between its rename and its row.
     pub(super) gate: RwLock<()>,
+    /// One content at a time is read and compared for those who only look.
+    pub(super) looks: Arc<Semaphore>,
 }
 
 impl Work {
@@ -55,6 +60,7 @@ impl Work {
             boot_id: clock::boot_id(),
             content: Arc::new(Folder::new(artifacts)),
             gate: RwLock::new(()),
+            looks: Arc::new(Semaphore::new(1)),
         }
     }
 
@@ -122,10 +128,17 @@ impl Core {
             let mut ask = want.clone();
             ask.lease.token = token()?;
             ask.lease.expires_boottime_ms = clock::boottime_ms() + lease_s * 1000;
-            // In a task of its own: a worker that hangs up in the middle must not leave a lease that nobody watches.
+            // In a task of its own: a worker that hangs up in the middle must not leave a lease that nobody watches, nor one that
+            // it never hears of and that others wait for in vain.
             let core = self.clone();
-            let leasing = tokio::spawn(async move { core.lease_one(ask).await });
-            let next_due_ms = match leasing.await.unwrap_or_else(|_| Err(Fault::new(Code::CoreFailed, "the lease broke")))? {
+            let (tell, told) = oneshot::channel();
+            tokio::spawn(async move {
+                let leased = core.clone().lease_one(ask).await;
+                if let Err(Ok(Ok((job, token)))) = tell.send(leased) {
+                    core.give_back(job.id, token).await;
+                }
+            });
+            let next_due_ms = match told.await.unwrap_or_else(|_| Err(Fault::new(Code::CoreFailed, "the lease broke")))? {
                 Ok(leased) => return Ok(Some(leased)),
                 Err(next_due_ms) => next_due_ms,
             };
@@ -156,6 +169,18 @@ impl Core {
                 Ok(Ok((*job, lease.token)))
             }
             Leased::Nothing { next_due_ms } => Ok(Err(next_due_ms)),
+        }
+    }
+
+    /// A job whose worker hung up before it heard of it is as it was before.
+    async fn give_back(&self, id: i64, token: String) {
+        match self.store(move |store| store.give_back_job(id, &token, clock::now_ms())).await {
+            Ok(_) => {
+                self.unwatch_lease(id);
+                self.job_may_be_due();
+            }
+            // Then it comes back when the lease ends.
+            Err(fault) => log::fault(&fault),
         }
     }
 
@@ -313,6 +338,19 @@ impl Core {
     }
 }
 
+/// Work beside the loop that anybody may ask for: one at a time, for as long as it takes, also when its caller has hung up. Whoever
+/// waits too long for its turn is refused with `core.busy`.
+pub(super) async fn in_turn<T: Send + 'static>(turn: &Arc<Semaphore>, work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
+    let busy = |_| Fault::new(Code::CoreBusy, "others asked for the same").fact("waited_s", TURN_TIME.as_secs());
+    let permit = tokio::time::timeout(TURN_TIME, turn.clone().acquire_owned()).await.map_err(busy)?;
+    let work = move || {
+        let done = work();
+        drop(permit);
+        done
+    };
+    tokio::task::spawn_blocking(work).await.map_err(|_| Fault::new(Code::CoreFailed, "the work beside the loop broke"))
+}
+
 /// How long it is until a moment of the wall clock, by what it says now.
 fn wall(at_ms: i64) -> Duration {
     Duration::from_millis(at_ms.saturating_sub(clock::now_ms()).max(0).unsigned_abs().saturating_add(1)).min(Duration::from_secs(86_400))
@@ -386,5 +424,26 @@ mod tests {
         assert_eq!(found(&store, &WorkSettings { artifact_bytes: Some(0), ..policy }, 400), (0, 1, true), "bytes need no clock");
         store.append(&[NewEvent { topic: "t".into(), severity: None, body: "1".into() }], 390 * DAY_MS).unwrap();
         assert_eq!(found(&store, &policy, 400), (1, 1, false));
+    }
+
+    #[tokio::test]
+    async fn who_hangs_up_keeps_its_turn_until_the_work_is_done() {
+        let turn = Arc::new(Semaphore::new(1));
+        let (done, over) = std::sync::mpsc::channel();
+        let (begins, begun) = oneshot::channel();
+        let own = turn.clone();
+        let first = tokio::spawn(async move {
+            let work = move || {
+                let _ = begins.send(());
+                over.recv().unwrap();
+            };
+            in_turn(&own, work).await
+        });
+        begun.await.unwrap();
+        first.abort();
+        assert!(first.await.unwrap_err().is_cancelled());
+        assert_eq!(turn.available_permits(), 0, "its work goes on");
+        done.send(()).unwrap();
+        assert_eq!(in_turn(&turn, || 7).await.unwrap(), 7);
     }
 }

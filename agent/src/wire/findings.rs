@@ -82,6 +82,9 @@ pub(crate) struct Run {
 pub(crate) struct Runs {
     /// Newest first.
     pub(crate) runs: Vec<Run>,
+    /// Where to go on: `before` of the next call. A page also ends at about 1 MiB.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) next: Option<i64>,
 }
 
 /// `POST /v1/runs`, by who holds the job: its run, begun now or by a worker before.
@@ -220,6 +223,9 @@ pub(crate) struct Findings {
     pub(crate) findings: Vec<Finding>,
     /// How many are open.
     pub(crate) open: u64,
+    /// Where to go on: `before` of the next call. A page also ends at about 1 MiB.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) next: Option<i64>,
 }
 
 /// Why a finding is what it is. `GET /v1/findings/ID`.
@@ -237,7 +243,7 @@ pub(crate) struct WhyChain {
     pub(crate) baseline: Option<Baseline>,
 }
 
-/// What a profile is expected to find. `GET /v1/baselines?profile=`, newest first.
+/// What a profile is expected to find. `GET /v1/baselines?profile=&before=&limit=`, newest first.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Baseline {
     /// Ascending, never used twice.
@@ -263,6 +269,9 @@ pub(crate) struct Baseline {
 pub(crate) struct Baselines {
     /// Newest first.
     pub(crate) baselines: Vec<Baseline>,
+    /// Where to go on: `before` of the next call. A page also ends at about 1 MiB.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) next: Option<i64>,
 }
 
 /// `POST /v1/baselines`, by an admin: what the profile finds now is expected from now on.

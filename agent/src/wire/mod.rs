@@ -18,6 +18,9 @@ use smolotchi_store::Severity;
 /// The most events of one request, both ways.
 pub(crate) const MAX_EVENTS: usize = 1000;
 
+/// The most bytes of one text that a caller gives: the body of an event, the input of a job, the detail of a finding.
+pub(crate) const MAX_TEXT: usize = 64 * 1024;
+
 /// The largest request body, in bytes.
 pub(crate) const MAX_BODY: usize = 1024 * 1024;
 

@@ -42,6 +42,9 @@ pub(crate) struct Job {
 pub(crate) struct Jobs {
     /// Newest first.
     pub(crate) jobs: Vec<Job>,
+    /// Where to go on: `before` of the next call. A page also ends at about 1 MiB.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) next: Option<i64>,
 }
 
 /// `POST /v1/jobs`.
@@ -238,11 +241,15 @@ pub(crate) struct Artifact {
 }
 
 /// `GET /v1/artifacts?kind=&job=&run=&before=&limit=`: newest first. One: `GET /v1/artifacts/ID`; its content:
-/// `GET /v1/artifacts/ID/content`; a new one: `POST /v1/artifacts?kind=&name=&media=&job=&run=` with the content as the body.
+/// `GET /v1/artifacts/ID/content`; a new one: `POST /v1/artifacts?kind=&name=&media=&job=&run=&token=` with the content as the body;
+/// the worker's needs the token of the job's lease.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Artifacts {
     /// Newest first.
     pub(crate) artifacts: Vec<Artifact>,
+    /// Where to go on: `before` of the next call. A page also ends at about 1 MiB.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) next: Option<i64>,
 }
 
 /// The most bytes of one artifact.
@@ -335,6 +342,9 @@ pub(crate) struct Stage {
 pub(crate) struct Stages {
     /// Newest first.
     pub(crate) stages: Vec<Stage>,
+    /// Where to go on: `before` of the next call. A page also ends at about 1 MiB.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) next: Option<i64>,
 }
 
 /// `POST /v1/stages`, by the worker. The same run and step again is the same request.
@@ -342,6 +352,9 @@ pub(crate) struct Stages {
 #[serde(deny_unknown_fields)]
 #[allow(missing_docs, reason = "as in Stage")]
 pub(crate) struct NewStage {
+    /// From the lease of the job.
+    #[serde(default)]
+    pub(crate) token: String,
     pub(crate) run_id: i64,
     pub(crate) job_id: i64,
     pub(crate) step: u32,

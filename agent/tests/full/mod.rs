@@ -141,7 +141,7 @@ pub fn fill(node: &Node, mean: &str) -> Worker {
             node,
             "/v1/stages",
             json!({"run_id": run, "job_id": job, "step": 1, "action": "neighbours", "risk": "low",
-            "reason": format!("it asks each neighbour once{mean}"), "valid_s": 3600}),
+            "reason": format!("it asks each neighbour once{mean}"), "valid_s": 3600, "token": token}),
         );
         post(node, &format!("/v1/jobs/{job}/finish"), json!({"token": token, "outcome": "waiting"}));
         if decided {

@@ -2,6 +2,7 @@
 
 use super::{Page, SCHEMA, words};
 use crate::connect::failed;
+use crate::page::{Listed, PAGE_BYTES, within};
 use crate::{Result, Severity, Store};
 use rusqlite::{Connection, OptionalExtension, Row, ToSql};
 use serde_json::json;
@@ -44,6 +45,16 @@ pub struct Artifact {
     pub fault: Option<String>,
     /// When its content was last read and compared, milliseconds since 1970.
     pub checked_ms: Option<i64>,
+}
+
+impl Listed for Artifact {
+    fn id(&self) -> i64 {
+        self.id
+    }
+
+    fn text_bytes(&self) -> usize {
+        self.kind.len() + self.name.len() + self.media.len() + self.sha256.len() + self.fault.as_ref().map_or(0, String::len)
+    }
 }
 
 /// An artifact whose content is on the disk.
@@ -177,12 +188,12 @@ impl Store {
         read().map_err(failed(&self.path, "could not read the artifact"))
     }
 
-    /// Artifacts, newest first.
+    /// Artifacts, newest first, as many as a page takes.
     pub fn artifacts(&self, filter: &ArtifactFilter, page: Page) -> Result<Vec<Artifact>> {
         self.needs(SCHEMA, "artifacts")?;
         let (sql, values) = list(filter, page);
         let read = || -> rusqlite::Result<Vec<Artifact>> {
-            self.db.prepare_cached(&sql)?.query_map(rusqlite::params_from_iter(values), artifact)?.collect()
+            within(self.db.prepare_cached(&sql)?.query_map(rusqlite::params_from_iter(values), artifact)?, PAGE_BYTES)
         };
         read().map_err(failed(&self.path, "could not read the artifacts"))
     }

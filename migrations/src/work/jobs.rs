@@ -5,6 +5,7 @@
 use super::leases::{self, NewLease};
 use super::{Change, Page, SCHEMA, stages, words};
 use crate::connect::failed;
+use crate::page::{Listed, PAGE_BYTES, within};
 use crate::{Result, Severity, Store};
 use rusqlite::{OptionalExtension, Row};
 use serde_json::json;
@@ -78,12 +79,23 @@ pub struct Job {
     pub attempts: u32,
     /// How often it may be begun.
     pub max_attempts: u32,
-    /// When its state last changed.
+    /// When its state last changed. Of a leased one never before a decision that it follows, whatever the clock said.
     pub changed_ms: i64,
     /// JSON text.
     pub result: Option<String>,
     /// Why it failed the last time.
     pub error: Option<String>,
+}
+
+impl Listed for Job {
+    fn id(&self) -> i64 {
+        self.id
+    }
+
+    fn text_bytes(&self) -> usize {
+        let optional = |text: &Option<String>| text.as_ref().map_or(0, String::len);
+        self.input.len() + self.created_by.len() + optional(&self.profile) + optional(&self.result) + optional(&self.error)
+    }
 }
 
 /// A job to be queued.
@@ -152,6 +164,14 @@ pub(crate) const NEXT: &str = "SELECT id FROM jobs INDEXED BY jobs_queued WHERE 
 pub(crate) const NEXT_DUE: &str =
     "SELECT min(due_ms) FROM jobs INDEXED BY jobs_queued WHERE state = 'queued' AND kind IN (SELECT value FROM json_each(?1))";
 
+/// Whether one has not ended: ?1 kind, ?2 profile.
+pub(crate) const OPEN: &str =
+    "SELECT EXISTS (SELECT 1 FROM jobs WHERE state IN ('queued', 'leased', 'waiting') AND kind = ?1 AND profile = ?2)";
+/// The last one: ?1 kind, ?2 profile, ?3 who asked for it. Looks back from the newest job.
+pub(crate) const LAST: &str =
+    "SELECT id, kind, profile, input, state, priority, created_ms, created_by, due_ms, attempts, max_attempts, changed_ms, result, error
+     FROM jobs WHERE kind = ?1 AND profile = ?2 AND created_by = ?3 ORDER BY id DESC LIMIT 1";
+
 pub(super) fn job(row: &Row<'_>) -> rusqlite::Result<Job> {
     Ok(Job {
         id: row.get(0)?,
@@ -183,7 +203,11 @@ impl Change<'_> {
     /// Moves a job, keeps its lease and its stage requests in step, and tells of it.
     fn put(&mut self, mut job: Job, topic: &str, severity: Option<Severity>, by: Option<&str>) -> rusqlite::Result<Job> {
         job.changed_ms = self.now_ms;
-        if job.state != JobState::Leased {
+        if job.state == JobState::Leased {
+            // A clock that went back must not put the beginning of this attempt before a decision that it follows.
+            let decided: Option<i64> = self.tx.prepare_cached(stages::LAST_DECIDED)?.query_row((job.id,), |row| row.get(0))?;
+            job.changed_ms = decided.map_or(self.now_ms, |decided| self.now_ms.max(decided.saturating_add(1)));
+        } else {
             self.tx.prepare_cached("DELETE FROM leases WHERE name = ?1")?.execute((leases::of_job(job.id),))?;
         }
         self.tx
@@ -252,15 +276,29 @@ impl Store {
         read().map_err(failed(&self.path, "could not read the job"))
     }
 
-    /// Jobs, newest first.
+    /// Jobs, newest first, as many as a page takes.
     pub fn jobs(&self, state: Option<JobState>, page: Page) -> Result<Vec<Job>> {
         self.needs(SCHEMA, "jobs")?;
         let read = || -> rusqlite::Result<Vec<Job>> {
             match state {
-                Some(state) => self.db.prepare_cached(LIST_STATE)?.query_map((page.before(), page.limit, state), job)?.collect(),
-                None => self.db.prepare_cached(LIST)?.query_map((page.before(), page.limit), job)?.collect(),
+                Some(state) => within(self.db.prepare_cached(LIST_STATE)?.query_map((page.before(), page.limit, state), job)?, PAGE_BYTES),
+                None => within(self.db.prepare_cached(LIST)?.query_map((page.before(), page.limit), job)?, PAGE_BYTES),
             }
         };
+        read().map_err(failed(&self.path, "could not read the jobs"))
+    }
+
+    /// Whether a job of this kind and profile has not ended.
+    pub fn has_open_job(&self, kind: &str, profile: &str) -> Result<bool> {
+        self.needs(SCHEMA, "jobs")?;
+        let read = || self.db.prepare_cached(OPEN)?.query_row((kind, profile), |row| row.get(0));
+        read().map_err(failed(&self.path, "could not read the jobs"))
+    }
+
+    /// The last job of this kind and profile that `by` asked for.
+    pub fn last_job(&self, kind: &str, profile: &str, by: &str) -> Result<Option<Job>> {
+        self.needs(SCHEMA, "jobs")?;
+        let read = || self.db.prepare_cached(LAST)?.query_row((kind, profile, by), job).optional();
         read().map_err(failed(&self.path, "could not read the jobs"))
     }
 
@@ -337,6 +375,17 @@ impl Store {
                 change.put(job, "job.cancelled", Some(Severity::Notice), Some(by)).map(Some)
             }
             _ => Ok(None),
+        })
+    }
+
+    /// Takes a job back that its worker never heard of: it was not begun. False if that token does not hold it.
+    pub fn give_back_job(&mut self, id: i64, token: &str, now_ms: i64) -> Result<bool> {
+        self.change("could not take the job back", now_ms, |change| {
+            let held = leases::find(&change.tx, &leases::of_job(id))?.is_some_and(|lease| lease.token == token);
+            let Some(mut job) = change.job(id)?.filter(|job| held && job.state == JobState::Leased) else { return Ok(false) };
+            (job.state, job.due_ms) = (JobState::Queued, now_ms);
+            job.attempts -= 1;
+            change.put(job, "job.resumed", None, None).map(|_| true)
         })
     }
 

@@ -206,6 +206,14 @@ mod tests {
                 ],
                 0,
             ),
+            (
+                jobs::OPEN.into(),
+                vec![text("run"), text("night")],
+                vec!["SCAN CONSTANT ROW", "SCALAR SUBQUERY 1", "SEARCH jobs USING INDEX jobs_by_state (state=?)"],
+                20,
+            ),
+            // Finds it at once, or looks at all that are kept: once an hour.
+            (jobs::LAST.into(), vec![text("run"), text("night"), text("schedule")], vec!["SCAN jobs"], ROWS as i32),
             (leases::FIND.into(), vec![text("job/1")], vec!["SEARCH leases USING PRIMARY KEY (name=?)"], 0),
             (stages::LIST.into(), page_of(vec![]), vec!["SEARCH stages USING INTEGER PRIMARY KEY (rowid<?)"], 10),
             (stages::LIST_PENDING.into(), page_of(vec![]), vec!["SEARCH stages USING INDEX stages_pending (id<?)"], 10),
@@ -218,6 +226,7 @@ mod tests {
                 vec!["SCAN CONSTANT ROW", "SCALAR SUBQUERY 1", "SEARCH stages USING INDEX stages_by_job (job_id=?)"],
                 1,
             ),
+            (stages::LAST_DECIDED.into(), vec![number(500)], vec!["SEARCH stages USING INDEX stages_by_job (job_id=?)"], 1),
             (listed(any()), page_of(vec![]), vec!["SEARCH artifacts USING INTEGER PRIMARY KEY (rowid<?)"], 10),
             (
                 listed(ArtifactFilter { kind: Some("k1".into()), ..any() }),

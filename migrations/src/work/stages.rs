@@ -3,6 +3,7 @@
 
 use super::{Change, Page, SCHEMA, words};
 use crate::connect::failed;
+use crate::page::{Listed, PAGE_BYTES, within};
 use crate::{Result, Severity, Store};
 use rusqlite::{OptionalExtension, Row};
 use serde_json::json;
@@ -44,12 +45,23 @@ pub struct Stage {
     pub expires_ms: i64,
     /// Where it stands.
     pub state: StageState,
-    /// Milliseconds since 1970.
+    /// Milliseconds since 1970, but never before its job was begun for the last time.
     pub decided_ms: Option<i64>,
     /// Who.
     pub decided_by: Option<String>,
     /// Why.
     pub why: Option<String>,
+}
+
+impl Listed for Stage {
+    fn id(&self) -> i64 {
+        self.id
+    }
+
+    fn text_bytes(&self) -> usize {
+        let optional = |text: &Option<String>| text.as_ref().map_or(0, String::len);
+        self.action.len() + self.risk.len() + self.reason.len() + optional(&self.decided_by) + optional(&self.why)
+    }
 }
 
 /// A stage request to be made.
@@ -94,6 +106,8 @@ pub(crate) const OVER: &str = "SELECT id FROM stages WHERE state = 'pending' AND
 pub(crate) const NEXT_END: &str = "SELECT min(expires_ms) FROM stages WHERE state = 'pending'";
 /// ?1 job.
 pub(crate) const PENDING_OF_JOB: &str = "SELECT id FROM stages WHERE state = 'pending' AND job_id = ?1 ORDER BY id";
+/// ?1 job.
+pub(crate) const LAST_DECIDED: &str = "SELECT max(decided_ms) FROM stages WHERE job_id = ?1";
 /// ?1 job, ?2 since.
 pub(crate) const DECIDED_SINCE: &str = "SELECT EXISTS (SELECT 1 FROM stages WHERE job_id = ?1 AND decided_ms >= ?2)";
 
@@ -151,7 +165,11 @@ impl Change<'_> {
     }
 
     fn decide(&mut self, id: i64, state: StageState, by: Option<&str>, why: &str) -> rusqlite::Result<Stage> {
-        let sql = format!("UPDATE stages SET state = ?2, decided_ms = ?3, decided_by = ?4, why = ?5 WHERE id = ?1 RETURNING {COLUMNS}");
+        // Whoever works on the job finds that this was decided since it began, also if the clock went back meanwhile.
+        let sql = format!(
+            "UPDATE stages SET state = ?2, decided_ms = coalesce((SELECT max(changed_ms, ?3) FROM jobs
+            WHERE jobs.id = stages.job_id AND jobs.state = 'leased'), ?3), decided_by = ?4, why = ?5 WHERE id = ?1 RETURNING {COLUMNS}"
+        );
         let stage = self.tx.prepare_cached(&sql)?.query_row((id, state, self.now_ms, by, why), stage)?;
         let body = json!({
             "stage": stage.id, "run": stage.run_id, "job": stage.job_id, "step": stage.step, "action": stage.action, "by": by, "why": why,
@@ -191,15 +209,15 @@ impl Store {
         read().map_err(failed(&self.path, "could not read the stage request"))
     }
 
-    /// Stage requests, newest first.
+    /// Stage requests, newest first, as many as a page takes.
     pub fn stages(&self, state: Option<StageState>, page: Page) -> Result<Vec<Stage>> {
         self.needs(SCHEMA, "stage requests")?;
         let (before, limit) = (page.before(), page.limit);
         let read = || -> rusqlite::Result<Vec<Stage>> {
             match state {
-                None => self.db.prepare_cached(LIST)?.query_map((before, limit), stage)?.collect(),
-                Some(StageState::Pending) => self.db.prepare_cached(LIST_PENDING)?.query_map((before, limit), stage)?.collect(),
-                Some(state) => self.db.prepare_cached(LIST_STATE)?.query_map((before, limit, state), stage)?.collect(),
+                None => within(self.db.prepare_cached(LIST)?.query_map((before, limit), stage)?, PAGE_BYTES),
+                Some(StageState::Pending) => within(self.db.prepare_cached(LIST_PENDING)?.query_map((before, limit), stage)?, PAGE_BYTES),
+                Some(state) => within(self.db.prepare_cached(LIST_STATE)?.query_map((before, limit, state), stage)?, PAGE_BYTES),
             }
         };
         read().map_err(failed(&self.path, "could not read the stage requests"))

@@ -1,11 +1,11 @@
 //! The artifacts' calls: look, take in, give out. Content is hashed on its way in and compared before it is given out.
 
-use super::{Answer, Id};
+use super::{Answer, Id, jobs::not_held};
 use crate::artifacts::{CHUNK, Content, Folder, Incoming, Looked, too_large};
 use crate::clock;
 use crate::core::Core;
 use crate::core::refuse::{Refusal, parse, query};
-use crate::core::work::Work;
+use crate::core::work::{Work, in_turn};
 use crate::serve::Caller;
 use crate::store_fault::store_fault;
 use crate::wire::{self, MAX_ARTIFACT};
@@ -19,7 +19,7 @@ use axum::{Extension, Json, Router};
 use http_body_util::BodyExt;
 use hyper::body::Frame;
 use serde::Deserialize;
-use smolotchi_operator::{Code, Fault};
+use smolotchi_operator::{Code, Fault, log};
 use smolotchi_store::{Artifact, ArtifactFilter, ArtifactState, NewArtifact, Page, Removal, Store};
 use std::fs::File;
 use std::io::Read;
@@ -71,6 +71,7 @@ struct About {
     media: Option<String>,
     job: Option<i64>,
     run: Option<i64>,
+    token: Option<String>,
 }
 
 pub(super) fn shown(artifact: Artifact) -> wire::Artifact {
@@ -95,7 +96,8 @@ async fn artifacts(State(core): State<Arc<Core>>, uri: Uri) -> Answer<wire::Arti
     let page = Page { before, limit: super::limit(limit)? };
     let filter = ArtifactFilter { kind, job, run, sha256, state };
     let artifacts = core.store(move |store| store.artifacts(&filter, page)).await?;
-    Ok(Json(wire::Artifacts { artifacts: artifacts.into_iter().map(shown).collect() }))
+    let next = smolotchi_store::next(&artifacts, page.limit);
+    Ok(Json(wire::Artifacts { artifacts: artifacts.into_iter().map(shown).collect(), next }))
 }
 
 async fn find(core: &Core, id: i64) -> Result<Artifact, Refusal> {
@@ -112,8 +114,8 @@ async fn beside<T: Send + 'static>(work: impl FnOnce() -> Result<T, Fault> + Sen
     spawn_blocking(work).await.unwrap_or_else(|_| Err(Fault::new(Code::CoreFailed, "the work on files broke")))
 }
 
-async fn put(State(core): State<Arc<Core>>, uri: Uri, body: Body) -> Answer<wire::Artifact> {
-    let About { kind, name, media, job, run } = query(&uri)?;
+async fn put(State(core): State<Arc<Core>>, Extension(caller): Extension<Caller>, uri: Uri, body: Body) -> Answer<wire::Artifact> {
+    let About { kind, name, media, job, run, token } = query(&uri)?;
     super::word("kind", &kind)?;
     super::file_name("name", &name)?;
     let media = media.unwrap_or_else(|| "application/octet-stream".to_owned());
@@ -121,21 +123,36 @@ async fn put(State(core): State<Arc<Core>>, uri: Uri, body: Body) -> Answer<wire
     let folder = core.work.content.clone();
     let (incoming, rest) = take(&folder, body).await?;
     let small = incoming.is_none();
-    // Until the row is there, nothing may remove the content.
-    let _putting = core.work.gate.read().await;
+    // The worker puts nothing but what its job brings, and nothing once that is somebody else's.
+    let held = if core.is_admin(caller.0) && token.is_none() { None } else { Some((job.unwrap_or_default(), token.unwrap_or_default())) };
     let known = move |store: &mut Store, Content { sha256, bytes }| {
+        if let Some((job, token)) = held {
+            if !store.holds_job(job, &token).map_err(store_fault)? {
+                return Err(not_held(job));
+            }
+        }
         let new = NewArtifact { kind, name, media, sha256, bytes, job_id: job, run_id: run };
         store.put_artifact(&new, clock::now_ms()).map_err(store_fault)
     };
     let keep = move || folder.keep(written(&folder, incoming, &rest)?);
-    let artifact = if small {
+    // Until the row is there, nothing may remove the content.
+    let putting = core.work.gate.read().await;
+    let (sha256, stored) = if small {
         // It takes the disk no longer than the commit itself: both in one trip to that thread.
-        core.owner.call(move |store| keep().and_then(|content| known(store, content))).await??
+        let both = move |store: &mut Store| keep().map(|content| (content.sha256.clone(), known(store, content)));
+        core.owner.call(both).await??
     } else {
         let content = beside(keep).await?;
-        core.owner.call(move |store| known(store, content)).await??
+        (content.sha256.clone(), core.owner.call(move |store| known(store, content)).await?)
     };
-    Ok(Json(shown(artifact)))
+    drop(putting);
+    match stored {
+        Ok(artifact) => Ok(Json(shown(artifact))),
+        Err(fault) => {
+            core.forget_unknown(sha256).await.unwrap_or_else(|fault| log::fault(&fault));
+            Err(fault.into())
+        }
+    }
 }
 
 /// Takes a body in, a piece at a time: what is written so far, and the rest. What is small costs one trip to another thread.
@@ -171,8 +188,9 @@ async fn content(State(core): State<Arc<Core>>, Id(id): Id) -> Result<Response, 
         return Err(damaged(&artifact, artifact.fault.as_deref().unwrap_or_default()).into());
     }
     let (folder, sha256, bytes) = (core.work.content.clone(), artifact.sha256.clone(), artifact.bytes);
-    match beside(move || folder.look(&sha256, bytes)).await? {
-        Looked::Damaged(_) => match core.set_aside(&artifact).await? {
+    match in_turn(&core.work.looks, move || folder.look(&sha256, bytes)).await?? {
+        // To its end, whoever hangs up.
+        Looked::Damaged(_) => match set_aside(&core, artifact.clone()).await? {
             Some(fault) => Err(damaged(&artifact, &fault).into()),
             None => Err(Fault::new(Code::CoreFailed, "the content was put again meanwhile").hint("ask again").into()),
         },
@@ -182,6 +200,12 @@ async fn content(State(core): State<Arc<Core>>, Id(id): Id) -> Result<Response, 
             Ok((headers, Body::new(Pieces { file: Some(file), reading: None, left: artifact.bytes })).into_response())
         }
     }
+}
+
+async fn set_aside(core: &Arc<Core>, artifact: Artifact) -> Result<Option<String>, Fault> {
+    let core = core.clone();
+    let aside = tokio::spawn(async move { core.set_aside(&artifact).await });
+    aside.await.unwrap_or_else(|_| Err(Fault::new(Code::CoreFailed, "the work on files broke")))
 }
 
 fn damaged(artifact: &Artifact, fault: &str) -> Fault {
@@ -306,6 +330,13 @@ impl Core {
             }
         }
         Ok(strays)
+    }
+
+    /// Removes content that no artifact came to know.
+    async fn forget_unknown(&self, sha256: String) -> Result<(), Fault> {
+        let _alone = self.work.gate.write().await;
+        let (folder, unknown) = (self.work.content.clone(), self.store(move |store| store.unknown_contents(vec![sha256])).await?);
+        beside(move || unknown.iter().try_for_each(|sha256| folder.forget(sha256))).await
     }
 
     /// Forgets artifacts that nothing needs, and removes content that nobody has any more. `by` makes it an event.

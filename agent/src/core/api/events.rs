@@ -1,8 +1,8 @@
 //! The event log's calls: find, append, audit, prune.
 
-use super::{Answer, limit};
+use super::{Answer, fits, limit};
 use crate::clock;
-use crate::core::refuse::parse;
+use crate::core::refuse::{Refusal, parse};
 use crate::core::{Core, retention};
 use crate::wire::{self, MAX_EVENTS};
 use axum::body::Bytes;
@@ -117,7 +117,8 @@ async fn find<L: Future<Output = Result<FoundEvents, Fault>>>(
         };
         found.next = page.next;
         let over = page.next.is_none() || (empty && stands == page.next);
-        if over || found.events.len() as u32 == most || began.elapsed() >= within {
+        let full = smolotchi_store::next(&found.events, most).is_some();
+        if over || full || began.elapsed() >= within {
             return Ok((found, over));
         }
     }
@@ -172,8 +173,11 @@ async fn append(State(core): State<Arc<Core>>, body: Result<Bytes, BytesRejectio
         let fault = Fault::new(Code::CoreRequest, "there are too many events in one request");
         return Err(fault.fact("given", events.len()).fact("at_most", MAX_EVENTS).into());
     }
-    let events: Vec<_> =
-        events.into_iter().map(|event| NewEvent { topic: event.topic, severity: event.severity, body: event.body.to_string() }).collect();
+    let new = |event: wire::NewEvent| {
+        let body = fits("body", event.body.to_string())?;
+        Ok(NewEvent { topic: event.topic, severity: event.severity, body })
+    };
+    let events = events.into_iter().map(new).collect::<Result<Vec<_>, Refusal>>()?;
     let appended = core.store(move |store| store.append(&events, clock::now_ms())).await?;
     Ok(Json(wire::Appended { appended: appended.appended, last_id: appended.last_id }))
 }

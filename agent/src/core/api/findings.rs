@@ -1,6 +1,6 @@
 //! Profiles, runs, findings and baselines: everybody reads; the ai worker writes its runs; admins add profiles and set baselines.
 
-use super::Answer;
+use super::{Answer, Id, fits};
 use crate::ai::profile::Profile;
 use crate::clock;
 use crate::core::Core;
@@ -10,7 +10,7 @@ use crate::serve::Caller;
 use crate::wire;
 use axum::body::Bytes;
 use axum::extract::rejection::{BytesRejection, QueryRejection};
-use axum::extract::{Path, Query, State};
+use axum::extract::{Query, State};
 use axum::routing::{get, post};
 use axum::{Extension, Json, Router};
 use serde::Deserialize;
@@ -91,11 +91,13 @@ async fn add_profile(State(core): State<Arc<Core>>, body: Given) -> Answer<wire:
 
 async fn runs(State(core): State<Arc<Core>>, query: Asked<Wanted>) -> Answer<wire::Runs> {
     let wanted = asked(query)?;
-    let found = core.store(move |store| store.runs(wanted.profile.as_deref(), wanted.before, wanted.limit())).await?;
-    Ok(Json(wire::Runs { runs: found.into_iter().map(shown_run).collect() }))
+    let limit = wanted.limit();
+    let found = core.store(move |store| store.runs(wanted.profile.as_deref(), wanted.before, limit)).await?;
+    let next = store::next(&found, limit);
+    Ok(Json(wire::Runs { runs: found.into_iter().map(shown_run).collect(), next }))
 }
 
-async fn run(State(core): State<Arc<Core>>, Path(id): Path<i64>) -> Answer<wire::Run> {
+async fn run(State(core): State<Arc<Core>>, Id(id): Id) -> Answer<wire::Run> {
     let found = core.store(move |store| store.run(id)).await?;
     found.map(|run| Json(shown_run(run))).ok_or_else(|| Fault::new(Code::RunUnknown, "there is no such run").fact("run", id).into())
 }
@@ -106,26 +108,29 @@ async fn begin_run(State(core): State<Arc<Core>>, body: Given) -> Answer<wire::R
     Ok(Json(shown_run(run)))
 }
 
-async fn advance_run(State(core): State<Arc<Core>>, Path(id): Path<i64>, body: Given) -> Answer<wire::Run> {
+async fn advance_run(State(core): State<Arc<Core>>, Id(id): Id, body: Given) -> Answer<wire::Run> {
     let wire::AdvanceRun { token, state, plan_artifact, inputs_artifact } = parse(body)?;
     let advance = store::Advance { state: state.map(stored_state), plan_artifact, inputs_artifact };
     let run = core.store(move |store| store.advance_run(id, &token, advance, clock::now_ms())).await?;
     Ok(Json(shown_run(run)))
 }
 
-async fn report_run(State(core): State<Arc<Core>>, Path(id): Path<i64>, body: Given) -> Answer<wire::Reported> {
+async fn report_run(State(core): State<Arc<Core>>, Id(id): Id, body: Given) -> Answer<wire::Reported> {
     let wire::ReportRun { token, evidence, result_artifact, unjudged, findings } = parse(body)?;
-    let findings = findings.into_iter().map(|finding| store::NewFinding {
-        key: finding.key,
-        title: finding.title,
-        severity: finding.severity,
-        expected: finding.expected,
-        action: finding.action,
-        step: finding.step,
-        policy: finding.policy.to_string(),
-        detail: finding.detail.to_string(),
-    });
-    let report = store::Report { evidence, result_artifact, unjudged, findings: findings.collect() };
+    let new = |finding: wire::NewFinding| {
+        Ok(store::NewFinding {
+            key: finding.key,
+            title: fits("title", finding.title)?,
+            severity: finding.severity,
+            expected: finding.expected,
+            action: fits("action", finding.action)?,
+            step: finding.step,
+            policy: fits("policy", finding.policy.to_string())?,
+            detail: fits("detail", finding.detail.to_string())?,
+        })
+    };
+    let findings = findings.into_iter().map(new).collect::<Result<Vec<_>, Refusal>>()?;
+    let report = store::Report { evidence, result_artifact, unjudged, findings };
     let store::Reported { opened, open, expected, gone } =
         core.store(move |store| store.report_run(id, &token, &report, clock::now_ms())).await?;
     Ok(Json(wire::Reported { opened, open, expected, gone }))
@@ -141,15 +146,17 @@ async fn findings(State(core): State<Arc<Core>>, query: Asked<Wanted>) -> Answer
         search: wanted.search,
         before: wanted.before,
     };
+    let limit = filter.limit;
     let (found, open) = core.store(move |store| Ok((store.findings(&filter)?, store.findings_open()?))).await?;
-    Ok(Json(wire::Findings { findings: found.into_iter().map(shown_finding).collect(), open }))
+    let next = store::next(&found, limit);
+    Ok(Json(wire::Findings { findings: found.into_iter().map(shown_finding).collect(), open, next }))
 }
 
-async fn why(State(core): State<Arc<Core>>, Path(id): Path<i64>) -> Answer<wire::WhyChain> {
+async fn why(State(core): State<Arc<Core>>, Id(id): Id) -> Answer<wire::WhyChain> {
     let found = core.store(move |store| {
         let Some(finding) = store.finding(id)? else { return Ok(None) };
         let profile = store.profile(&finding.profile, Some(finding.profile_version))?;
-        let (run, baseline) = (store.run(finding.last_run)?, store.baselines(Some(&finding.profile), 1)?.pop());
+        let (run, baseline) = (store.run(finding.last_run)?, store.baselines(Some(&finding.profile), None, 1)?.pop());
         let evidence = finding.evidence.map(|id| store.artifact(id)).transpose()?.flatten();
         Ok(Some((finding, profile, run, evidence, baseline)))
     });
@@ -166,13 +173,15 @@ async fn why(State(core): State<Arc<Core>>, Path(id): Path<i64>) -> Answer<wire:
 
 async fn baselines(State(core): State<Arc<Core>>, query: Asked<Wanted>) -> Answer<wire::Baselines> {
     let wanted = asked(query)?;
-    let found = core.store(move |store| store.baselines(wanted.profile.as_deref(), wanted.limit())).await?;
-    Ok(Json(wire::Baselines { baselines: found.into_iter().map(shown_baseline).collect() }))
+    let limit = wanted.limit();
+    let found = core.store(move |store| store.baselines(wanted.profile.as_deref(), wanted.before, limit)).await?;
+    let next = store::next(&found, limit);
+    Ok(Json(wire::Baselines { baselines: found.into_iter().map(shown_baseline).collect(), next }))
 }
 
 async fn set_baseline(State(core): State<Arc<Core>>, Extension(caller): Extension<Caller>, body: Given) -> Answer<wire::Baseline> {
     let wire::NewBaseline { profile, note, by } = parse(body)?;
-    let by = Work::who(caller, by.as_deref());
+    let (by, note) = (Work::who(caller, by.as_deref()), note.map(|note| fits("note", note)).transpose()?);
     let made = core.store(move |store| store.set_baseline(&profile, &by, note.as_deref(), clock::now_ms())).await?;
     Ok(Json(shown_baseline(made)))
 }

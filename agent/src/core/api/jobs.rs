@@ -22,8 +22,12 @@ use tokio::time::Instant;
 
 /// The longest wait for a job: below the time that a connection may take.
 const MAX_WAIT_S: u64 = 100;
+/// The most letters of why a job failed.
+const MAX_WHY: usize = 4000;
 /// The longest a lease may be without being renewed.
 const MAX_LEASE_S: u64 = 3600;
+/// The longest name of a profile, or of whom somebody acts for, in bytes.
+const MAX_NAME: usize = 255;
 /// How often a job is begun when nobody says otherwise.
 const USUAL_ATTEMPTS: u32 = 3;
 
@@ -34,7 +38,12 @@ pub(super) fn routes() -> Router<Arc<Core>> {
 
 /// For the worker as well.
 pub(super) fn worker_routes() -> Router<Arc<Core>> {
-    Router::new().route("/v1/jobs/lease", post(lease)).route("/v1/jobs/{id}/renew", post(renew)).route("/v1/jobs/{id}/finish", post(finish))
+    Router::new().route("/v1/jobs/{id}/renew", post(renew)).route("/v1/jobs/{id}/finish", post(finish))
+}
+
+/// For the worker as well; whoever hangs up doesn't wait any more.
+pub(super) fn waiting_routes() -> Router<Arc<Core>> {
+    Router::new().route("/v1/jobs/lease", post(lease))
 }
 
 #[derive(Debug, Deserialize)]
@@ -68,15 +77,16 @@ fn missing(id: i64) -> Refusal {
     Fault::new(Code::JobUnknown, "there is no such job").fact("job", id).into()
 }
 
-fn not_held(id: i64) -> Refusal {
-    Fault::new(Code::JobNotHeld, "this token does not hold the job").fact("job", id).into()
+pub(super) fn not_held(id: i64) -> Fault {
+    Fault::new(Code::JobNotHeld, "this token does not hold the job").fact("job", id)
 }
 
 async fn jobs(State(core): State<Arc<Core>>, uri: Uri) -> Answer<wire::Jobs> {
     let Which { state, before, limit } = query(&uri)?;
     let page = Page { before, limit: super::limit(limit)? };
     let jobs = core.store(move |store| store.jobs(state, page)).await?;
-    Ok(Json(wire::Jobs { jobs: jobs.into_iter().map(shown).collect() }))
+    let next = smolotchi_store::next(&jobs, page.limit);
+    Ok(Json(wire::Jobs { jobs: jobs.into_iter().map(shown).collect(), next }))
 }
 
 async fn job(State(core): State<Arc<Core>>, Id(id): Id) -> Answer<wire::Job> {
@@ -91,11 +101,15 @@ async fn add(
 ) -> Answer<wire::Job> {
     let new: wire::NewJob = parse(body)?;
     super::word("kind", &new.kind)?;
+    let input = super::fits("input", new.input.to_string())?;
+    for (field, text) in [("profile", &new.profile), ("by", &new.by)] {
+        text.as_deref().map_or(Ok(()), |text| super::text(field, text, MAX_NAME))?;
+    }
     let now_ms = clock::now_ms();
     let new = NewJob {
         kind: new.kind,
         profile: new.profile,
-        input: new.input.to_string(),
+        input,
         priority: new.priority,
         created_by: Work::who(caller, new.by.as_deref()),
         due_ms: now_ms.saturating_add(i64::try_from(new.delay_s.saturating_mul(1000)).unwrap_or(i64::MAX)),
@@ -149,14 +163,16 @@ async fn renew(State(core): State<Arc<Core>>, Id(id): Id, body: Result<Bytes, By
     let wire::RenewJob { token, lease_s } = parse(body)?;
     let ends = clock::boottime_ms() + lease_time(lease_s)? * 1000;
     let held = core.store(move |store| store.renew_lease(&format!("job/{id}"), &token, ends, clock::now_ms())).await?;
-    if held { Ok(Json(wire::Renewed { renewed: true })) } else { Err(not_held(id)) }
+    if held { Ok(Json(wire::Renewed { renewed: true })) } else { Err(not_held(id).into()) }
 }
 
 async fn finish(State(core): State<Arc<Core>>, Id(id): Id, body: Result<Bytes, BytesRejection>) -> Answer<wire::Job> {
     let wire::FinishJob { token, outcome, result, error } = parse(body)?;
-    let result = result.map(|result| result.to_string());
+    let result = result.map(|result| super::fits("result", result.to_string())).transpose()?;
+    // Why a job failed is worth less than its end.
+    let error = error.map(|error| error.chars().take(MAX_WHY).collect());
     let finished = core.store(move |store| store.finish_job(id, &token, outcome, result, error, clock::now_ms())).await?;
-    let Finished::Job(job) = finished else { return Err(not_held(id)) };
+    let Finished::Job(job) = finished else { return Err(not_held(id).into()) };
     core.unwatch_lease(id);
     core.job_may_be_due();
     Ok(Json(shown(*job)))

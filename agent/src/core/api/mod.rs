@@ -17,7 +17,7 @@ use super::Core;
 use super::refuse::Refusal;
 use crate::clock;
 use crate::serve::Caller;
-use crate::wire::{self, MAX_BODY};
+use crate::wire::{self, MAX_BODY, MAX_TEXT};
 use axum::extract::{DefaultBodyLimit, FromRequestParts, Path, Request, State};
 use axum::http::Method;
 use axum::http::request::Parts;
@@ -47,6 +47,7 @@ pub(super) fn router(core: Arc<Core>) -> Router {
         .merge(locks::routes())
         .merge(artifacts::routes())
         .merge(stages::routes())
+        .layer(middleware::from_fn(whole))
         .layer(middleware::from_fn_with_state(core.clone(), admins));
     let worker = Router::new()
         .merge(findings::worker_routes())
@@ -54,6 +55,8 @@ pub(super) fn router(core: Arc<Core>) -> Router {
         .merge(locks::worker_routes())
         .merge(artifacts::worker_routes())
         .merge(stages::worker_routes())
+        .layer(middleware::from_fn(whole))
+        .merge(jobs::waiting_routes())
         .layer(middleware::from_fn_with_state(core.clone(), workers));
     admin
         .merge(worker)
@@ -61,6 +64,16 @@ pub(super) fn router(core: Arc<Core>) -> Router {
         .method_not_allowed_fallback(async || Refusal::no_such_call())
         .layer(DefaultBodyLimit::max(MAX_BODY))
         .with_state(core)
+}
+
+/// What changes something is done to its end, whoever hangs up meanwhile: what is committed must be told to those who wait for
+/// it, and what is locked stays locked until the work on files is over.
+async fn whole(request: Request, next: Next) -> Response {
+    if request.method().is_safe() {
+        return next.run(request).await;
+    }
+    let done = tokio::spawn(next.run(request)).await;
+    done.unwrap_or_else(|_| Refusal::from(Fault::new(Code::CoreFailed, "the call broke")).into_response())
 }
 
 /// Everyone may read; only root and core's own user may change something. The kernel says who calls.
@@ -141,6 +154,15 @@ fn file_name(field: &str, name: &str) -> Result<(), Refusal> {
     } else {
         Ok(())
     }
+}
+
+/// What somebody gives to be kept, if it isn't too long: an answer tells many of them at once.
+fn fits(field: &str, text: String) -> Result<String, Refusal> {
+    if text.len() <= MAX_TEXT {
+        return Ok(text);
+    }
+    let fault = Fault::new(Code::CoreTooLarge, "a text is too long").fact("field", field);
+    Err(fault.fact("bytes", text.len()).fact("at_most", MAX_TEXT).into())
 }
 
 /// Text on one line.

@@ -72,16 +72,16 @@ async fn readings(
     Ok(Json(Readings { sensor: wanted.sensor, unit: series.unit, readings: readings.collect() }))
 }
 
-async fn neighbours(State(core): State<Arc<Core>>) -> Json<Observation<Neighbour>> {
-    Json(observe(&core, World::neighbours).await)
+async fn neighbours(State(core): State<Arc<Core>>) -> Answer<Observation<Neighbour>> {
+    Ok(Json(observe(&core, World::neighbours).await?))
 }
 
-async fn sockets(State(core): State<Arc<Core>>) -> Json<Observation<Socket>> {
-    Json(observe(&core, World::sockets).await)
+async fn sockets(State(core): State<Arc<Core>>) -> Answer<Observation<Socket>> {
+    Ok(Json(observe(&core, World::sockets).await?))
 }
 
-async fn units(State(core): State<Arc<Core>>) -> Json<Observation<Unit>> {
-    Json(observe(&core, World::units).await)
+async fn units(State(core): State<Arc<Core>>) -> Answer<Observation<Unit>> {
+    Ok(Json(observe(&core, World::units).await?))
 }
 
 fn refused(name: &str, fact: &str) -> Fault {

@@ -1,6 +1,6 @@
 //! The stage requests' calls: look, approve and deny; for the worker a new one. Who decided is the kernel's word.
 
-use super::{Answer, Id};
+use super::{Answer, Id, jobs::not_held};
 use crate::clock;
 use crate::core::Core;
 use crate::core::refuse::{Refusal, parse, query};
@@ -15,7 +15,7 @@ use axum::routing::{get, post};
 use axum::{Extension, Json, Router};
 use serde::Deserialize;
 use smolotchi_operator::{Code, Fault};
-use smolotchi_store::{Decided, NewStage, Page, Stage, StageState};
+use smolotchi_store::{Decided, NewStage, Page, Stage, StageState, Store};
 use std::sync::Arc;
 
 /// The longest a request may wait for a word: a year.
@@ -71,7 +71,8 @@ async fn stages(State(core): State<Arc<Core>>, uri: Uri) -> Answer<wire::Stages>
     let Which { state, before, limit } = query(&uri)?;
     let page = Page { before, limit: super::limit(limit)? };
     let stages = core.store(move |store| store.stages(state, page)).await?;
-    Ok(Json(wire::Stages { stages: stages.into_iter().map(shown).collect() }))
+    let next = smolotchi_store::next(&stages, page.limit);
+    Ok(Json(wire::Stages { stages: stages.into_iter().map(shown).collect(), next }))
 }
 
 async fn stage(State(core): State<Arc<Core>>, Id(id): Id) -> Answer<wire::Stage> {
@@ -83,6 +84,7 @@ async fn add(State(core): State<Arc<Core>>, body: Result<Bytes, BytesRejection>)
     let new: wire::NewStage = parse(body)?;
     super::word("action", &new.action)?;
     super::word("risk", &new.risk)?;
+    let token = new.token;
     let now_ms = clock::now_ms();
     let valid_ms = i64::try_from(new.valid_s.min(MAX_VALID_S) * 1000).unwrap_or(i64::MAX);
     let new = NewStage {
@@ -91,10 +93,12 @@ async fn add(State(core): State<Arc<Core>>, body: Result<Bytes, BytesRejection>)
         step: new.step,
         action: new.action,
         risk: new.risk,
-        reason: new.reason,
+        reason: super::fits("reason", new.reason)?,
         expires_ms: now_ms.saturating_add(valid_ms),
     };
-    let stage = core.store(move |store| store.add_stage(&new, now_ms)).await?;
+    let job = new.job_id;
+    let add = move |store: &mut Store| if store.holds_job(job, &token)? { store.add_stage(&new, now_ms).map(Some) } else { Ok(None) };
+    let stage = core.store(add).await?.ok_or_else(|| not_held(job))?;
     core.watch_stages();
     Ok(Json(shown(stage)))
 }

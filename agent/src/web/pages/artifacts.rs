@@ -47,7 +47,7 @@ impl Page for Artifacts {
             section {
                 h2.hidden { "List of artifacts" }
                 (self.artifacts.show(|artifacts| {
-                    let (artifacts, older) = shown(&artifacts.artifacts, |artifact| artifact.id);
+                    let (artifacts, older) = shown(&artifacts.artifacts, artifacts.next, |artifact| artifact.id);
                     html! {
                         @if !artifacts.is_empty() { (list(asked, artifacts)) }
                         @else if FILTERS.iter().any(|name| asked.filter(name).is_some()) { p { "No artifact is like this." } }

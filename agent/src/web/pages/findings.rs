@@ -49,7 +49,7 @@ impl Page for Findings {
             section {
                 h2.hidden { "List of findings" }
                 (self.findings.show(|found| {
-                    let (findings, older) = shown(&found.findings, |finding| finding.id);
+                    let (findings, older) = shown(&found.findings, found.next, |finding| finding.id);
                     html! {
                         @if findings.is_empty() { (nothing(asked)) }
                         @else {

@@ -54,7 +54,7 @@ impl Page for Jobs {
                 h2 { "Jobs" }
                 (choice(asked, "state", "State", &["queued", "leased", "waiting", "done", "failed", "cancelled"]))
                 (self.jobs.show(|jobs| {
-                    let (jobs, older) = shown(&jobs.jobs, |job| job.id);
+                    let (jobs, older) = shown(&jobs.jobs, jobs.next, |job| job.id);
                     html! {
                         @if jobs.is_empty() {
                             @if asked.filter("state").is_some() { p { "No job is in this state." } }

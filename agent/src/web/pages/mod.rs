@@ -207,11 +207,12 @@ fn table(caption: &str, heads: &[&str], rows: impl Iterator<Item = Vec<Markup>>)
     }
 }
 
-/// A list's rows to be shown, and where older ones begin; core was asked for one more than is shown.
-fn shown<T>(rows: &[T], id: impl Fn(&T) -> i64) -> (&[T], Option<i64>) {
+/// A list's rows to be shown, and where older ones begin; core was asked for one more than is shown, but may have told fewer and
+/// said where it goes on.
+fn shown<T>(rows: &[T], next: Option<i64>, id: impl Fn(&T) -> i64) -> (&[T], Option<i64>) {
     match rows.get(ROWS - 1) {
         Some(last) if rows.len() > ROWS => (&rows[..ROWS], Some(id(last))),
-        _ => (rows, None),
+        _ => (rows, next),
     }
 }
 
