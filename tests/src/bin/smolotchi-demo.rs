@@ -248,7 +248,37 @@ fn chapters(cli: &Cli, story: &mut Story) -> Result<()> {
         },
     )?;
 
+    story.step(
+        "The agent looks, and asks before it keeps",
+        "Somebody changed the configuration. A run of the profile `keep` may look by itself, but its first step writes a copy: it\n\
+         stops there and asks. An operator says yes, the run goes on, and what it found is explained down to the evidence.",
+        || agent(pi),
+    )?;
+
     fleet(cli, story, &lab, &dist, &url)
+}
+
+/// A run that waits for a word, its finding, and the same judged again.
+fn agent(pi: &Node) -> Result<((), String)> {
+    const CHANGED: &str = "/etc/smolotchi/config.d/50-demo.toml";
+    pi.sh_ok(&format!("printf '[retention]\\nmax_age_days = 365\\n' >{CHANGED}"))?;
+    let json = |words: &[&str]| -> Result<Value> {
+        let said = pi.run_ok(&[&["smolotchi", "--format", "json"], words].concat())?;
+        serde_json::from_str(&said).map_err(|error| Fault::new(Code::LabFailed, "the agent's answer is no JSON").cause(&error))
+    };
+    say(&indent(&pi.run_ok(&["smolotchi", "ai", "run", "keep", "--wait"])?));
+    let stage = json(&["stages", "list"])?["stages"][0].clone();
+    expect(text(&stage["action"]), "configuration-snapshot", "step that waits")?;
+    say(&indent(&pi.run_ok(&["smolotchi", "stages", "approve", &stage["id"].to_string(), "--why", "a copy before we go on"])?));
+    let run = stage["run_id"].to_string();
+    let done = format!("smolotchi --format json ai runs | grep -q '\"id\":{run},.*\"state\":\"done\"'");
+    pi.wait_until("the run to be done", Duration::from_secs(30), &done)?;
+    let findings = json(&["findings", "list", "--search", CHANGED])?;
+    let finding = findings["findings"][0]["id"].to_string();
+    say(&indent(&pi.run_ok(&["smolotchi", "explain", &finding])?));
+    let again = json(&["ai", "replay", &run])?;
+    expect(&again["same"].to_string(), "true", "result of the same evidence, judged again")?;
+    Ok(((), format!("stage {} approved, run {run} done, finding {finding} explained, replayed byte by byte", stage["id"])))
 }
 
 /// The same by Ansible, on three machines that have nothing yet.
