@@ -1,4 +1,4 @@
-//! Takes a database from one schema to another: one transaction a step, with its check and its record.
+//! Takes a database from one schema to another: one transaction, with every step, its record and the checks.
 //!
 //! Called by the agent's `db` and `maint` verbs, while core is stopped. Must never touch rows other than through the SQL of
 //! a migration, and never create a database that was not asked for.
@@ -6,8 +6,8 @@
 use crate::connect::{self, failed, io};
 use crate::ladder::{LADDER, Migration};
 use crate::records::{self, Record};
-use crate::{Result, StoreError, schema_own};
-use rusqlite::{Connection, TransactionBehavior};
+use crate::{Result, StoreError, ring, schema_own};
+use rusqlite::{Connection, Transaction, TransactionBehavior};
 use serde::Serialize;
 use std::path::Path;
 
@@ -98,7 +98,8 @@ pub fn inspect(path: &Path) -> Result<SchemaInfo> {
     })
 }
 
-/// Takes the database to this binary's schema, one transaction a step. Nobody else may have it open.
+/// Takes the database to this binary's schema in one transaction: cut anywhere, it is at the schema that it had, or there. Nobody
+/// else may have it open.
 ///
 /// With `create`, a missing database is made (only a missing one: an empty file is damage).
 pub fn run(path: &Path, direction: Direction, create: bool) -> Result<Migrated> {
@@ -132,15 +133,27 @@ pub(crate) fn run_on(ladder: &[Migration], path: &Path, direction: Direction, cr
         return Err(StoreError::Newer { current: from, own });
     }
     let mut db = connect::writer(path)?;
-    // The whole check comes with the last step; a damaged database must be refused before the first.
-    if from.abs_diff(own) > 1 {
-        if let Some(problem) = connect::problems(&db, path, false)?.into_iter().next() {
-            return Err(connect::damaged(path, problem));
-        }
+    // The whole check comes with the end. Up, no row moves, so what is damaged is still there to be found; down, they do.
+    if from > own + 1 {
+        sound(&db, path)?;
     }
-    let steps = climb(ladder, &mut db, path)?;
+    let steps = match climb(ladder, &mut db, path) {
+        // What was damaged before is told as that.
+        Err(error @ (StoreError::StepFailed { .. } | StoreError::CheckFailed { .. })) => {
+            return Err(sound(&db, path).err().unwrap_or(error));
+        }
+        other => other?,
+    };
     close(db, path)?;
     Ok(Migrated { from, to: own, steps })
+}
+
+/// Refuses a damaged database.
+fn sound(db: &Connection, path: &Path) -> Result<()> {
+    match connect::problems(db, path, false)?.into_iter().next() {
+        Some(problem) => Err(connect::damaged(path, problem)),
+        None => Ok(()),
+    }
 }
 
 /// Makes a database beside its place and puts it there whole: a power cut leaves none or a finished one.
@@ -172,58 +185,75 @@ fn make(ladder: &[Migration], path: &Path) -> Result<Migrated> {
     Ok(Migrated { from: 0, to: ladder.len() as u32, steps })
 }
 
-/// Takes steps until the schema is the ladder's last.
+/// Takes every step to the ladder's last in one transaction, and looks at all of it at the end.
 fn climb(ladder: &[Migration], db: &mut Connection, path: &Path) -> Result<Vec<Step>> {
+    let tx = begin(db, path)?;
+    let before = tally(&tx).map_err(failed(path, COUNT))?;
     let mut steps = Vec::new();
-    while let Some(step) = step(ladder, db, path)? {
+    while let Some(step) = take(ladder, &tx, path)? {
         steps.push(step);
     }
+    if let Some(last) = steps.last() {
+        prove(&tx, path, last, before, &records::read(&tx, path)?, true)?;
+    }
+    tx.commit().map_err(failed(path, "could not commit a migration"))?;
     Ok(steps)
 }
 
-/// Takes one step towards the ladder's last in one transaction, or none if it is there.
+/// Takes one step towards the ladder's last in one transaction, or none if it is there: for those who look in between.
 pub(crate) fn step(ladder: &[Migration], db: &mut Connection, path: &Path) -> Result<Option<Step>> {
-    let tx = db.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed(path, "could not begin a migration"))?;
-    let records = records::read_any(&tx, path)?;
+    let tx = begin(db, path)?;
+    let before = tally(&tx).map_err(failed(path, COUNT))?;
+    let Some(step) = take(ladder, &tx, path)? else { return Ok(None) };
+    let records = records::read(&tx, path)?;
+    // On the way through, its own check and the events are looked at; the whole database is where the way ends.
+    let ends = records.len() == ladder.len();
+    prove(&tx, path, &step, before, if ends { &records } else { &records[records.len() - 1..] }, ends)?;
+    tx.commit().map_err(failed(path, "could not commit a migration"))?;
+    Ok(Some(step))
+}
+
+const COUNT: &str = "could not count the events";
+
+fn begin<'a>(db: &'a mut Connection, path: &Path) -> Result<Transaction<'a>> {
+    db.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed(path, "could not begin a migration"))
+}
+
+/// Runs the SQL of the next step, in the caller's transaction.
+fn take(ladder: &[Migration], db: &Connection, path: &Path) -> Result<Option<Step>> {
+    let records = records::read_any(db, path)?;
     records::same_code(&records, ladder)?;
-    let before = tally(&tx).map_err(failed(path, "could not count the events"))?;
     let (number, name, direction, done) = if let Some(next) = ladder.get(records.len()) {
-        (next.number, next.name.to_owned(), "up", up(&tx, next).map_err(failed(path, "a migration's SQL failed")))
+        (next.number, next.name.to_owned(), "up", up(db, next).map_err(failed(path, "a migration's SQL failed")))
     } else if let Some(last) = records.last().filter(|_| records.len() > ladder.len()) {
         let Some(sql) = &last.down_sql else {
             return Err(StoreError::Irreversible { number: last.number, name: last.name.clone() });
         };
-        let done = down(&tx, last.number, sql).map_err(failed(path, "a migration's undo failed"));
+        let done = down(db, last.number, sql).map_err(failed(path, "a migration's undo failed"));
         (last.number, last.name.clone(), "down", done)
     } else {
         return Ok(None);
     };
-    let rows = match done {
+    match done {
+        Err(StoreError::Failed { what, source }) => Err(StoreError::StepFailed { number, name, what, source }),
+        other => other.map(|rows| Some(Step { number, name, direction, rows })),
+    }
+}
+
+/// Refuses what a step, the last one taken, has left, if these records' checks, the events or, with `whole`, the file are not right.
+fn prove(db: &Connection, path: &Path, last: &Step, before: Option<Tally>, records: &[Record], whole: bool) -> Result<()> {
+    let (number, name) = (last.number, last.name.clone());
+    let mut violations = if whole { connect::problems_beside_checks(db, path)? } else { Vec::new() };
+    let look = || Ok((records::violations(db, records)?, tally(db)?));
+    let (found, after) = match ring::narrowed(db, look).map_err(failed(path, "a migration's check failed to run")) {
         Err(StoreError::Failed { what, source }) => return Err(StoreError::StepFailed { number, name, what, source }),
         other => other?,
     };
-    let mut now = records::read(&tx, path)?;
-    let mut violations = Vec::new();
-    if now.len() == ladder.len() {
-        violations = connect::problems(&tx, path, true)?;
-    } else {
-        // On the way through, its own check and the events are looked at; the whole database is where the way ends.
-        now.drain(..now.len() - 1);
-    }
-    let ran = records::violations(&tx, &now).map_err(failed(path, "a migration's check failed to run"));
-    violations.extend(match ran {
-        Err(StoreError::Failed { what, source }) => return Err(StoreError::StepFailed { number, name, what, source }),
-        other => other?,
-    });
-    let after = tally(&tx).map_err(failed(path, "could not count the events"))?;
+    violations.extend(found);
     if before.is_some_and(|before| Some(before) != after) {
         violations.push(format!("the events are not the same: {before:?} before, {after:?} after"));
     }
-    if !violations.is_empty() {
-        return Err(StoreError::CheckFailed { number, name, violations });
-    }
-    tx.commit().map_err(failed(path, "could not commit a migration"))?;
-    Ok(Some(Step { number, name, direction, rows }))
+    if violations.is_empty() { Ok(()) } else { Err(StoreError::CheckFailed { number, name, violations }) }
 }
 
 /// Returns how many rows the migration's own SQL changed.
@@ -242,8 +272,11 @@ fn down(db: &Connection, number: u32, sql: &str) -> rusqlite::Result<u64> {
     db.execute("DELETE FROM schema_version WHERE number = ?1", (number,)).map(|_| rows)
 }
 
-/// How many events there are, and the sum of their ids: no step may change either. `None` before the first migration.
-fn tally(db: &Connection) -> rusqlite::Result<Option<(i64, i64)>> {
+/// How many events there are, and the sum of their ids: no step may change either.
+type Tally = (i64, i64);
+
+/// `None` before the first migration.
+fn tally(db: &Connection) -> rusqlite::Result<Option<Tally>> {
     let there: bool = db.query_row("SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE name = 'events')", (), |row| row.get(0))?;
     let count = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?));
     if there { db.query_row("SELECT count(*), coalesce(sum(id), 0) FROM events", (), count).map(Some) } else { Ok(None) }

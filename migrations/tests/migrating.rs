@@ -226,6 +226,53 @@ fn an_undo_after_which_a_check_fails_is_itself_undone() {
     assert_eq!(dump(&path), before);
 }
 
+/// What a table demands of a row is looked at, whether by SQLite or by the recorded checks.
+#[test]
+#[cfg_attr(schema_1, ignore = "this build has schema 1 only")]
+fn a_row_that_its_table_would_refuse_stops_a_migration() {
+    let (_folder, path) = database(6);
+    fill(&mut Store::open_as(6, &path).unwrap(), &mut Dice(3), 20);
+    fill_work(&path);
+    let whole = std::fs::read(&path).unwrap();
+    let ways = [
+        ("", true),
+        ("UPDATE events SET body = '{' WHERE id = 7", false),
+        ("UPDATE events SET topic = '' WHERE id = 7", false),
+        ("UPDATE events SET topic = printf('%0200d', 1) WHERE id = 7", false),
+        ("UPDATE events SET severity = 5 WHERE id = 7", false),
+        ("UPDATE jobs SET kind = ''", false),
+        ("UPDATE sensors SET name = '' WHERE id = (SELECT min(id) FROM sensors)", false),
+    ];
+    for (way, good) in ways {
+        std::fs::write(&path, &whole).unwrap();
+        let db = Connection::open(&path).unwrap();
+        db.execute_batch(&format!("PRAGMA ignore_check_constraints = ON; {way}")).unwrap();
+        assert!(good || db.changes() > 0, "{way}");
+        drop(db);
+        assert_eq!(run(&path, Direction::UpOnly, false).is_ok(), good, "{way}");
+        assert_eq!(inspect(&path).unwrap().current, if good { schema_own() } else { 6 }, "{way}");
+    }
+    // Those are all that an event's table demands: more would have to be in a check.sql too.
+    let (_folder, path) = database(schema_own());
+    let mut demands: Vec<String> = Connection::open(&path)
+        .unwrap()
+        .prepare("SELECT sql FROM sqlite_schema WHERE type = 'table' AND name GLOB 'events*'")
+        .unwrap()
+        .query_map((), |row| row.get::<_, String>(0))
+        .unwrap()
+        .flat_map(|sql| {
+            sql.unwrap()
+                .split("CHECK ")
+                .skip(1)
+                .map(|rest| rest.split(['\n', ',']).next().unwrap().trim_end_matches(") STRICT").to_owned())
+                .collect::<Vec<_>>()
+        })
+        .collect();
+    demands.sort();
+    demands.dedup();
+    assert_eq!(demands, ["(json_valid(body))", "(length(topic) BETWEEN 1 AND 128)", "(severity BETWEEN 0 AND 4)"]);
+}
+
 #[test]
 fn a_record_with_a_gap_is_damage() {
     let (_folder, path) = database(schema_own());
