@@ -83,7 +83,7 @@ impl Audit {
     }
 
     /// Takes a row in.
-    fn row(&mut self, ranges: &[Range], row: &Row<'_>) -> rusqlite::Result<()> {
+    fn row(&mut self, slot: u8, ranges: &[Range], row: &Row<'_>) -> rusqlite::Result<()> {
         let (id, seal): (i64, Option<Vec<u8>>) = (row.get(0)?, row.get(5)?);
         let gap = (id > self.seen + 1 && self.report.first_id.is_some()).then_some((self.seen + 1, id - 1));
         self.report.first_id.get_or_insert(id);
@@ -95,6 +95,9 @@ impl Audit {
             self.report.unsealed += 1;
             if seal.is_some() {
                 self.breaks(id, id, "it has a seal, but the chain is not said to cover it", Vec::new());
+            } else if slot != 0 {
+                // What was there before the ring, or came from a version without it, is in slot 0: nothing else is without a seal.
+                self.breaks(id, id, "it was written under the chain, but the chain is not said to cover it", Vec::new());
             }
             return Ok(());
         };
@@ -180,7 +183,7 @@ impl Store {
         let mut found = query.query((audit.next, segment.last_id, rows))?;
         let mut count = 0;
         while let Some(row) = found.next()? {
-            audit.row(&ranges, row)?;
+            audit.row(slot, &ranges, row)?;
             count += 1;
             if audit.report.broken.is_some() {
                 audit.end_of_range(&[]);

@@ -237,7 +237,7 @@ pub(crate) const HELD: &str = "SELECT 1 FROM leases WHERE name = 'job/' || ?1 AN
 pub(crate) const FINDING: &str =
     "SELECT id, profile, key, title, severity, state, first_run, last_run, first_ms, last_ms, times, profile_version,
     action, step, policy, evidence, detail FROM findings WHERE id = ?1";
-pub(crate) const STATE_OF: &str = "SELECT id, state FROM findings WHERE profile = ?1 AND key = ?2";
+pub(crate) const STATE_OF: &str = "SELECT state FROM findings WHERE profile = ?1 AND key = ?2";
 pub(crate) const FOUND_BEFORE: &str =
     "SELECT id, key, action, title FROM findings WHERE profile = ?1 AND state <> 'gone' AND last_run <> ?2";
 pub(crate) const OPEN: &str = "SELECT count(*) FROM findings WHERE state = 'open'";
@@ -568,57 +568,40 @@ fn upsert(
     now_ms: i64,
     reported: &mut Reported,
 ) -> rusqlite::Result<Option<NewEvent>> {
-    let before: Option<(i64, String)> =
-        tx.prepare_cached(STATE_OF)?.query_row(params![run.profile, new.key], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
+    let before: Option<String> = tx.prepare_cached(STATE_OF)?.query_row(params![run.profile, new.key], |row| row.get(0)).optional()?;
     let state = if new.expected { FindingState::Expected } else { FindingState::Open };
-    let id = match &before {
-        Some((id, _)) => {
-            let sql = "UPDATE findings SET title = ?2, severity = ?3, state = ?4, last_run = ?5, last_ms = ?6, times = times + 1,
-                profile_version = ?7, action = ?8, step = ?9, policy = ?10, evidence = ?11, detail = ?12 WHERE id = ?1";
-            tx.prepare_cached(sql)?.execute(params![
-                id,
-                new.title,
-                new.severity as u8,
-                state.word(),
-                run.id,
-                now_ms,
-                run.profile_version,
-                new.action,
-                new.step,
-                new.policy,
-                evidence,
-                new.detail
-            ])?;
-            *id
-        }
-        None => {
-            let sql = "INSERT INTO findings (profile, key, title, severity, state, first_run, last_run, first_ms, last_ms, times,
-                profile_version, action, step, policy, evidence, detail)
-                VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?6, ?7, ?7, 1, ?8, ?9, ?10, ?11, ?12, ?13)";
-            tx.prepare_cached(sql)?.execute(params![
-                run.profile,
-                new.key,
-                new.title,
-                new.severity as u8,
-                state.word(),
-                run.id,
-                now_ms,
-                run.profile_version,
-                new.action,
-                new.step,
-                new.policy,
-                evidence,
-                new.detail
-            ])?;
-            tx.last_insert_rowid()
-        }
+    // Not INSERT … ON CONFLICT: that uses up an id each time, also where the row is there.
+    let sql = if before.is_some() {
+        "UPDATE findings SET title = ?3, severity = ?4, state = ?5, last_run = ?6, last_ms = ?7, times = times + 1,
+            profile_version = ?8, action = ?9, step = ?10, policy = ?11, evidence = ?12, detail = ?13
+            WHERE profile = ?1 AND key = ?2 RETURNING id"
+    } else {
+        "INSERT INTO findings (profile, key, title, severity, state, first_run, last_run, first_ms, last_ms, times,
+            profile_version, action, step, policy, evidence, detail)
+            VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?6, ?7, ?7, 1, ?8, ?9, ?10, ?11, ?12, ?13) RETURNING id"
     };
+    let values = params![
+        run.profile,
+        new.key,
+        new.title,
+        new.severity as u8,
+        state.word(),
+        run.id,
+        now_ms,
+        run.profile_version,
+        new.action,
+        new.step,
+        new.policy,
+        evidence,
+        new.detail
+    ];
+    let id: i64 = tx.prepare_cached(sql)?.query_row(values, |row| row.get(0))?;
     if new.expected {
         reported.expected += 1;
         return Ok(None);
     }
     reported.open += 1;
-    if before.as_ref().is_some_and(|(_, state)| state == FindingState::Open.word()) {
+    if before.as_ref().is_some_and(|state| state == FindingState::Open.word()) {
         return Ok(None);
     }
     reported.opened += 1;

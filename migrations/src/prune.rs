@@ -248,26 +248,33 @@ fn size(segment: &Segment) -> u64 {
 }
 
 /// Makes holes where SQLite's list of free pages has leaves: pages that it neither reads nor cares for. Returns their bytes.
-/// The pages that hold the list itself stay.
+/// The pages that hold the list itself stay. A list that is not what the header says of it, or has a page twice, is left alone.
 fn holes(file: &File) -> std::io::Result<u64> {
     let mut head = [0; 100];
     file.read_exact_at(&mut head, 0)?;
     let number = |bytes: &[u8], at: usize| bytes.get(at..at + 4).and_then(|four| four.try_into().ok()).map_or(0, u32::from_be_bytes);
     let page_size = match u64::from(u16::from_be_bytes([head[16], head[17]])) {
         1 => 65_536,
-        size => size,
+        size => size.max(512),
     };
-    let pages = file.metadata()?.len() / page_size.max(512);
+    let pages = file.metadata()?.len() / page_size;
+    let is_page = |page: u32| page > 1 && u64::from(page) <= pages;
     let mut free = Vec::new();
-    let (mut trunk, count) = (number(&head, 32), number(&head, 36));
+    let (mut trunk, count) = (number(&head, 32), number(&head, 36) as usize);
+    let mut trunks = 0;
     let mut page = vec![0; page_size as usize];
-    while trunk != 0 && u64::from(trunk) <= pages && free.len() < count as usize {
+    while is_page(trunk) && free.len() + trunks < count {
         file.read_exact_at(&mut page, (u64::from(trunk) - 1) * page_size)?;
+        trunks += 1;
         let leaves = (number(&page, 4) as usize).min(page.len() / 4 - 2);
-        free.extend((0..leaves).map(|leaf| number(&page, 8 + 4 * leaf)).filter(|leaf| *leaf > 1 && u64::from(*leaf) <= pages));
+        free.extend((0..leaves).map(|leaf| number(&page, 8 + 4 * leaf)));
         trunk = number(&page, 0);
     }
     free.sort_unstable();
+    let twice = free.windows(2).any(|two| two[0] == two[1]);
+    if trunk != 0 || free.len() + trunks != count || twice || !free.iter().all(|page| is_page(*page)) {
+        return Ok(0);
+    }
     let mut given = 0;
     for run in free.chunk_by(|one, next| *next == one + 1) {
         let (at, size) = ((u64::from(run[0]) - 1) * page_size, run.len() as u64 * page_size);
@@ -275,4 +282,58 @@ fn holes(file: &File) -> std::io::Result<u64> {
         given += size;
     }
     Ok(given)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PAGE: usize = 512;
+
+    /// A file of eight pages whose header says: the list begins at this page, and has so many. Each trunk: its page, the next one,
+    /// its leaves.
+    fn file(first: u32, count: u32, trunks: &[(u32, u32, &[u32])]) -> File {
+        let mut bytes = vec![7_u8; 8 * PAGE];
+        let mut put = |at: usize, number: u32| bytes[at..at + 4].copy_from_slice(&number.to_be_bytes());
+        put(16, (PAGE as u32) << 16);
+        put(32, first);
+        put(36, count);
+        for (page, next, leaves) in trunks {
+            let at = (*page as usize - 1) * PAGE;
+            put(at, *next);
+            put(at + 4, leaves.len() as u32);
+            leaves.iter().enumerate().for_each(|(index, leaf)| put(at + 8 + 4 * index, *leaf));
+        }
+        let file = tempfile::tempfile().unwrap();
+        file.write_all_at(&bytes, 0).unwrap();
+        file
+    }
+
+    /// Which pages hold nothing but zeros.
+    fn empty(file: &File) -> Vec<usize> {
+        let mut page = [0; PAGE];
+        let is_empty = |number: &usize| {
+            file.read_exact_at(&mut page, ((number - 1) * PAGE) as u64).unwrap();
+            page == [0; PAGE]
+        };
+        (1..=8).filter(is_empty).collect()
+    }
+
+    #[test]
+    fn only_the_leaves_of_a_list_that_is_right_become_holes() {
+        let good = file(3, 6, &[(3, 6, &[4, 5]), (6, 0, &[8, 2])]);
+        assert_eq!((holes(&good).unwrap(), empty(&good)), (4 * PAGE as u64, vec![2, 4, 5, 8]));
+        let wrong: [(&str, File); 7] = [
+            ("a trunk that is its own next", file(3, 6, &[(3, 3, &[])])),
+            ("two trunks in a ring", file(3, 90, &[(3, 6, &[4]), (6, 3, &[8])])),
+            ("fewer than the header says", file(3, 7, &[(3, 6, &[4, 5]), (6, 0, &[8, 2])])),
+            ("more than the header says", file(3, 5, &[(3, 6, &[4, 5]), (6, 0, &[8, 2])])),
+            ("one twice", file(3, 6, &[(3, 6, &[4, 5]), (6, 0, &[8, 4])])),
+            ("the first page", file(3, 3, &[(3, 0, &[4, 1])])),
+            ("one behind the end", file(3, 3, &[(3, 0, &[4, 9])])),
+        ];
+        for (what, file) in wrong {
+            assert_eq!((holes(&file).unwrap(), empty(&file)), (0, vec![]), "{what}");
+        }
+    }
 }

@@ -69,7 +69,14 @@ fn tampering_shows() {
             "CREATE TEMP TABLE ends AS SELECT id, seal FROM events_02 WHERE seal IS NOT NULL ORDER BY id;
              UPDATE chain SET last_id = (SELECT min(id) FROM ends), head = (SELECT seal FROM ends ORDER BY id LIMIT 1);
              INSERT INTO chain (first_id, anchor) SELECT max(id) + 1, (SELECT seal FROM ends ORDER BY id DESC LIMIT 1) FROM ends;
-             DELETE FROM events_02 WHERE id > (SELECT min(id) FROM ends) AND id <= (SELECT max(id) FROM ends)",
+             DELETE FROM events_02 WHERE id > (SELECT min(id) FROM ends) AND id <= (SELECT max(id) FROM ends);
+             UPDATE segments SET last_id = (SELECT min(id) FROM ends), events = (SELECT count(*) FROM events_02) WHERE slot = 2",
+        ),
+        (
+            "seals taken off, and the chain says so",
+            "UPDATE events_03 SET seal = NULL; UPDATE events_02 SET seal = NULL; UPDATE events_01 SET seal = NULL;
+             UPDATE events_04 SET seal = NULL; UPDATE events_05 SET seal = NULL; UPDATE events_06 SET seal = NULL; UPDATE events_07 SET seal = NULL;
+             UPDATE events_02 SET body = '1'; DELETE FROM chain",
         ),
         ("a row behind the end", "INSERT INTO events_01 SELECT 100000, at_ms, topic, body, severity, NULL FROM events_01 LIMIT 1"),
     ];

@@ -59,6 +59,11 @@ pub(crate) struct Core {
     started_boottime_ms: u64,
 }
 
+/// Takes a newer id over; none once core stops: who waits must not begin again.
+fn is_newer(known: &mut Option<i64>, id: Option<i64>) -> bool {
+    known.is_some() && id > *known && std::mem::replace(known, id) != id
+}
+
 impl Core {
     /// Root and core's own user may do all.
     fn is_admin(&self, uid: Option<u32>) -> bool {
@@ -78,7 +83,7 @@ impl Core {
             let done = job(store);
             if newest.receiver_count() > 0 && store.changes() != before {
                 if let Ok(id) = store.newest_id() {
-                    newest.send_if_modified(|known| id > *known && std::mem::replace(known, id) != id);
+                    newest.send_if_modified(|known| is_newer(known, id));
                 }
             }
             done
@@ -142,5 +147,19 @@ impl Core {
         if let Ok(mut current) = self.settings.write() {
             *current = settings;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_newer;
+
+    #[test]
+    fn what_is_written_while_core_stops_wakes_nobody_up_to_wait_again() {
+        let mut known = Some(0);
+        assert!(is_newer(&mut known, Some(7)) && known == Some(7));
+        assert!(!is_newer(&mut known, Some(7)) && !is_newer(&mut known, None) && known == Some(7));
+        known = None;
+        assert!(!is_newer(&mut known, Some(8)) && known.is_none());
     }
 }
