@@ -129,3 +129,21 @@ fn the_first_match_is_not_lost_while_the_follower_begins() {
     assert_eq!(follower.event()["body"], "front again");
     assert_eq!(follower.stop(Signal::INT), (0, vec![], String::new()));
 }
+
+/// Core answers a search that takes long, or much, in parts; whoever looks sees the whole.
+#[test]
+fn what_core_answers_in_parts_is_shown_whole() {
+    let node = Node::new();
+    let _core = node.core_behind(|first, _| {
+        let part: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 25\r\n\r\n{\"events\":[],\"next\":1000}";
+        (first.contains("search=front") && !first.contains("before=") && !first.contains("after=")).then(|| part.to_vec())
+    });
+    append(&node, "door.opened", "front");
+    let listed = node.run(&["events", "list", "--search", "front", "--format", "json"]).ok().json();
+    assert_eq!(listed["events"][0]["body"], "front", "{listed}");
+    let follower = Follower::start(&node, &["--search", "front", "--format", "json"]);
+    assert_eq!(follower.event()["body"], "front");
+    append(&node, "door.opened", "front again");
+    assert_eq!(follower.event()["body"], "front again");
+    assert_eq!(follower.stop(Signal::INT), (0, vec![], String::new()));
+}

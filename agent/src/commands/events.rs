@@ -53,9 +53,7 @@ pub(crate) fn run(paths: &Paths, format: Format, verb: EventsVerb) -> Result<Exi
             if which.follow {
                 return block_on(follow(&Client::patient(paths.socket(), PATIENCE), format, limit, &filter));
             }
-            let before = which.before.map_or_else(String::new, |id| format!("&before={id}"));
-            let events: Events = block_on(client.get(&format!("/v1/events?limit={limit}{filter}{before}")))?;
-            emit(format, &events);
+            emit(format, &block_on(newest(&client, limit, &filter, which.before))?);
         }
         EventsVerb::Append { topic: Some(topic), body, severity } => {
             let severity = severity.map(severity_of);
@@ -113,6 +111,21 @@ fn moment(text: &str, now_ms: i64) -> Result<i64> {
     })
 }
 
+/// The newest events before an id. What takes core long to search, or is large, is answered in parts.
+async fn newest(client: &Client, limit: u32, filter: &str, before: Option<i64>) -> Result<Events> {
+    let mut all = Events { events: Vec::new(), next: before };
+    loop {
+        let left = limit as usize - all.events.len();
+        let before = all.next.map_or_else(String::new, |id| format!("&before={id}"));
+        let part: Events = client.get(&format!("/v1/events?limit={left}{filter}{before}")).await?;
+        all.events.extend(part.events);
+        all.next = part.next;
+        if all.next.is_none() || all.events.len() >= limit as usize {
+            return Ok(all);
+        }
+    }
+}
+
 /// Shows the newest events, then each new one. Ends without an error by Ctrl-C, SIGTERM, or when nobody reads any more.
 async fn follow(client: &Client, format: Format, limit: u32, filter: &str) -> Result<Exit> {
     let failed = |error: std::io::Error| Fault::new(Code::Io, "could not wait for signals").cause(&error);
@@ -120,20 +133,13 @@ async fn follow(client: &Client, format: Format, limit: u32, filter: &str) -> Re
         (signal(SignalKind::interrupt()).map_err(failed)?, signal(SignalKind::terminate()).map_err(failed)?);
     let shown = async {
         // Asked for first: what comes from here on is either on the page below or newer than all of it.
-        let newest: Events = client.get("/v1/events?limit=1").await?;
-        let newest = newest.events.first().map_or(0, |event| event.id);
-        let mut first: Events = client.get(&format!("/v1/events?limit={limit}{filter}")).await?;
-        // A search that takes core long is answered in parts.
-        while let (Some(before), true) = (first.next, first.events.len() < limit as usize) {
-            let left = limit as usize - first.events.len();
-            let further: Events = client.get(&format!("/v1/events?limit={left}&before={before}{filter}")).await?;
-            first.events.extend(further.events);
-            first.next = further.next;
-        }
+        let known: Events = client.get("/v1/events?limit=1").await?;
+        let known = known.events.first().map_or(0, |event| event.id);
+        let first = newest(client, limit, filter, None).await?;
         if !print(format, first.events.iter().rev()) {
             return Ok(());
         }
-        let mut after = first.events.first().map_or(newest, |event| event.id.max(newest));
+        let mut after = first.events.first().map_or(known, |event| event.id.max(known));
         loop {
             let more: Events = client.get_long(&format!("/v1/events?limit={MAX_EVENTS}&after={after}&wait=50{filter}")).await?;
             if !print(format, more.events.iter()) {
