@@ -69,6 +69,8 @@ pub struct Going {
     pub last_id: i64,
     /// How many they are.
     pub events: u64,
+    /// The time of its newest event, milliseconds since 1970.
+    pub newest_ms: i64,
     /// About how much they take.
     pub bytes: u64,
     /// Why it goes.
@@ -151,7 +153,7 @@ impl Store {
             used = used.saturating_sub(bytes);
             free = free.saturating_add(bytes);
             let (first_id, last_id, events) = (segment.first_id, segment.last_id, segment.events);
-            going.push(Going { name: segment.table(), first_id, last_id, events, bytes, reason });
+            going.push(Going { name: segment.table(), first_id, last_id, events, newest_ms, bytes, reason });
         }
         Ok(going)
     }
@@ -203,7 +205,7 @@ impl Store {
     }
 
     /// What the database's pages take, without those that hold nothing.
-    pub(crate) fn used_bytes(&self) -> Result<u64> {
+    pub fn used_bytes(&self) -> Result<u64> {
         let pragma = |name| self.db.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
         let read = || Ok((pragma("page_count")? - pragma("freelist_count")?) * pragma("page_size")?);
         read().map(i64::unsigned_abs).map_err(failed(&self.path, "could not read the database's size"))
@@ -236,7 +238,8 @@ impl Store {
         while first_id < first_kept {
             let last_id = (first_id + ROWS).min(first_kept) - 1;
             let count = self.db.query_row(rules::COUNT_BETWEEN, (first_id, last_id), |row| row.get::<_, i64>(0)).map_err(fail())?;
-            parts.push(Going { name: all.table(), first_id, last_id, events: count.unsigned_abs(), bytes: 0, reason });
+            let events = count.unsigned_abs();
+            parts.push(Going { name: all.table(), first_id, last_id, events, newest_ms: all.newest_ms, bytes: 0, reason });
             first_id = last_id + 1;
         }
         Ok(parts)

@@ -10,7 +10,7 @@ use common::{Dice, database, number};
 use rusqlite::Connection;
 use smolotchi_store::{
     ArtifactFilter, ArtifactState, Decided, Finished, Job, JobState, Leased, NewArtifact, NewJob, NewLease, NewStage, Outcome, Page,
-    Process, StageState, Store, WantJob, schema_own,
+    Process, StageState, Store, WantJob, WorkPolicy, schema_own,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -399,12 +399,16 @@ fn needed() -> (tempfile::TempDir, Store) {
     (folder, store)
 }
 
+fn planned(store: &Store, days: Option<u32>, bytes: Option<u64>, now_ms: i64) -> Vec<i64> {
+    store.plan_artifacts(days, bytes, now_ms).unwrap().iter().map(|one| one.id).collect()
+}
+
 #[test]
 fn what_something_needs_is_neither_planned_nor_removed() {
     let (_folder, mut store) = needed();
     let now = 1000 * DAY;
-    assert_eq!(store.plan_artifacts(Some(1), None, now).unwrap(), [1, 4]);
-    assert_eq!(store.plan_artifacts(None, Some(0), now).unwrap(), [1, 4]);
+    assert_eq!(planned(&store, Some(1), None, now), [1, 4]);
+    assert_eq!(planned(&store, None, Some(0), now), [1, 4]);
     let all = [1, 2, 3, 4, 5, 6];
     let dry = store.remove_artifacts(&all, Some("ann"), true, now).unwrap();
     assert_eq!(store.artifacts(&ArtifactFilter::default(), ALL).unwrap().len(), 6, "a look changes nothing");
@@ -446,13 +450,16 @@ fn retention_goes_by_age_then_by_bytes_and_counts_shared_content_once() {
         (None, Some(0), vec![1, 2, 3, 4, 5]),
     ];
     for (days, bytes, expected) in cases {
-        assert_eq!(store.plan_artifacts(days, bytes, now).unwrap(), expected, "{days:?} {bytes:?}");
+        assert_eq!(planned(&store, days, bytes, now), expected, "{days:?} {bytes:?}");
     }
     // From a clock that was ahead: it stays, and hides no others.
     let db = Connection::open(folder.path().join("smolotchi.db")).unwrap();
     db.execute("UPDATE artifacts SET created_ms = ?1 WHERE id = 1", (99 * DAY,)).unwrap();
-    assert_eq!(store.plan_artifacts(Some(30), None, now).unwrap(), [2, 3]);
-    assert_eq!(store.plan_artifacts(Some(30), Some(0), now).unwrap(), [1, 2, 3, 4, 5]);
+    assert_eq!(planned(&store, Some(30), None, now), [2, 3]);
+    assert_eq!(planned(&store, Some(30), Some(0), now), [2, 3, 1, 4, 5]);
+    let plan = store.plan_artifacts(Some(30), Some(199), now).unwrap();
+    let told: Vec<_> = plan.iter().map(|one| (one.id, one.bytes, one.reason.as_str())).collect();
+    assert_eq!(told, [(2, 0, "age"), (3, 100, "age"), (1, 100, "bytes"), (4, 100, "bytes")], "what another one has frees nothing");
     let removal = store.remove_artifacts(&[1, 2], None, false, now).unwrap();
     assert_eq!((removal.contents, removal.bytes), (vec!["a".repeat(64)], 100), "what another one has stays");
     assert_eq!(topics(&store), [] as [&str; 0], "retention tells by itself");
@@ -482,6 +489,101 @@ fn old_jobs_go_and_those_that_have_not_ended_stay() {
     db.execute("UPDATE jobs SET changed_ms = 1 WHERE id = 1", ()).unwrap();
     assert_eq!(store.remove_jobs(&[1, 3, 4], now).unwrap(), 2);
     assert_eq!(store.jobs(None, ALL).unwrap().iter().map(|job| job.id).collect::<Vec<_>>(), [5, 3, 2]);
+}
+
+/// Ten runs, one a day, of a job each that has ended; every one has a finding, a decided stage request and a baseline.
+fn worked() -> (tempfile::TempDir, Store) {
+    let (folder, store) = store();
+    let db = Connection::open(folder.path().join("smolotchi.db")).unwrap();
+    for id in 1..=10 {
+        let row = (id, id * DAY);
+        db.execute(
+            "INSERT INTO jobs (id, kind, input, state, created_ms, created_by, due_ms, max_attempts, changed_ms)
+                VALUES (?1, 'run', '{}', 'done', ?2, 'x', 0, 1, ?2)",
+            row,
+        )
+        .unwrap();
+        db.execute(
+            "INSERT INTO runs (id, job_id, profile, profile_version, state, started_ms, ended_ms) VALUES (?1, ?1, 'p' || (?1 % 2), 1, 'done', ?2, ?2)",
+            row,
+        )
+        .unwrap();
+        db.execute(
+            "INSERT INTO stages (run_id, job_id, step, action, risk, reason, requested_ms, expires_ms, state, decided_ms)
+                VALUES (?1, ?1, 1, 'a', 'r', 'x', ?2, 0, 'approved', ?2)",
+            row,
+        )
+        .unwrap();
+        db.execute(
+            "INSERT INTO findings (profile, key, title, severity, state, first_run, last_run, first_ms, last_ms, times, profile_version, action, step, policy, detail)
+                VALUES ('p', ?1, 't', 1, 'gone', ?1, ?1, ?2, ?2, 1, 1, 'a', 1, '{}', '{}')",
+            row,
+        )
+        .unwrap();
+        db.execute(
+            "INSERT INTO baselines (profile, profile_version, run_id, made_ms, made_by, expected) VALUES ('p', 1, ?1, ?2, 'x', '{}')",
+            row,
+        )
+        .unwrap();
+    }
+    (folder, store)
+}
+
+fn old_rows(store: &Store, days: u32, now_ms: i64) -> BTreeMap<&'static str, Vec<i64>> {
+    let plan = store.plan_work(&WorkPolicy { job_days: Some(days), ..WorkPolicy::default() }, now_ms).unwrap();
+    plan.into_iter().map(|part| (part.kind, part.ids)).collect()
+}
+
+#[test]
+fn old_work_goes_as_planned_but_never_what_something_needs() {
+    let now = 12 * DAY;
+    let (folder, mut store) = worked();
+    let ids = |ids: std::ops::RangeInclusive<i64>| ids.collect::<Vec<i64>>();
+    let all = BTreeMap::from([
+        ("findings", ids(1..=6)),
+        ("stages", ids(1..=6)),
+        ("baselines", ids(1..=6)),
+        ("runs", ids(1..=6)),
+        ("jobs", ids(1..=6)),
+    ]);
+    assert_eq!(old_rows(&store, 5, now), all);
+    assert_eq!(old_rows(&store, 30, now), BTreeMap::new());
+    // The newest baseline, the last runs, and the newest of all stay, however old.
+    let ages = old_rows(&store, 1, 1000 * DAY);
+    assert_eq!((&ages["baselines"], &ages["runs"]), (&ids(1..=9), &ids(1..=8)));
+    let db = Connection::open(folder.path().join("smolotchi.db")).unwrap();
+    db.execute_batch(
+        "UPDATE findings SET state = 'open' WHERE id = 1;
+         UPDATE findings SET state = 'expected' WHERE id = 2;
+         UPDATE stages SET state = 'pending', decided_ms = NULL WHERE id = 3;
+         UPDATE jobs SET state = 'waiting' WHERE id = 4;
+         INSERT INTO baselines (profile, profile_version, run_id, made_ms, made_by, expected) VALUES ('other', 1, 5, 0, 'x', '{}');",
+    )
+    .unwrap();
+    let left = old_rows(&store, 5, now);
+    assert_eq!((&left["findings"], &left["stages"], &left["runs"]), (&ids(3..=6), &vec![1, 2, 5, 6], &vec![6]));
+    // What was planned before is not removed once it is needed.
+    for (kind, planned) in all.iter().filter(|(kind, _)| **kind != "jobs") {
+        let expected = left[kind].len() as u64;
+        assert_eq!(store.remove_rows(kind, planned, now).unwrap(), expected, "{kind}");
+        assert_eq!(store.remove_rows(kind, planned, now).unwrap(), 0, "{kind}: once");
+    }
+    assert_eq!(old_rows(&store, 5, now).keys().copied().collect::<Vec<_>>(), ["jobs"], "nothing was left over");
+    drop(store);
+    whole(&folder.path().join("smolotchi.db"));
+}
+
+#[test]
+fn a_row_of_a_clock_that_was_never_set_is_as_old_as_its_neighbours() {
+    let (folder, store) = worked();
+    let db = Connection::open(folder.path().join("smolotchi.db")).unwrap();
+    db.execute_batch(
+        "UPDATE runs SET started_ms = 0, ended_ms = 0 WHERE id = 8; UPDATE stages SET requested_ms = 0, decided_ms = 0 WHERE id = 8;
+         UPDATE findings SET last_ms = 0 WHERE id = 8; UPDATE baselines SET made_ms = 0 WHERE id = 8;",
+    )
+    .unwrap();
+    let old = old_rows(&store, 5, 12 * DAY);
+    assert!(old.values().all(|ids| !ids.contains(&8)) && old.len() == 5, "{old:?}");
 }
 
 #[test]

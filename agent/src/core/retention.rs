@@ -9,7 +9,7 @@ use crate::clock;
 use crate::store_fault::store_fault;
 use crate::wire::{Going, Retained};
 use smolotchi_operator::{Result, log};
-use smolotchi_store::{ReadingSpan, RetentionPolicy, Store, StoreError};
+use smolotchi_store::{ReadingSpan, Reason, RetentionPolicy, Store, StoreError};
 
 const DAY_MS: i64 = 24 * 60 * 60 * 1000;
 
@@ -40,16 +40,7 @@ struct Events;
 impl Kind for Events {
     fn plan(&self, store: &mut Store, asked: &Asked) -> Result<Vec<Going>, StoreError> {
         let going = store.plan_retention(&asked.policy, asked.now_ms, asked.free)?;
-        let part = |part: smolotchi_store::Going| Going {
-            kind: "events".to_owned(),
-            name: part.name,
-            first_id: part.first_id,
-            last_id: part.last_id,
-            count: part.events,
-            bytes: part.bytes,
-            reason: part.reason.as_str().to_owned(),
-        };
-        Ok(going.into_iter().map(part).collect())
+        Ok(going.into_iter().map(of_events).collect())
     }
 
     fn remove(&self, store: &mut Store, going: &Going) -> Result<u64, StoreError> {
@@ -66,21 +57,8 @@ const READINGS: u32 = 5_000;
 impl Kind for Readings {
     fn plan(&self, store: &mut Store, asked: &Asked) -> Result<Vec<Going>, StoreError> {
         let Some(days) = asked.policy.max_age_days else { return Ok(Vec::new()) };
-        let parts = match store.plan_readings(asked.now_ms.saturating_sub(i64::from(days).saturating_mul(DAY_MS)), READINGS) {
-            Err(StoreError::NotInSchema { .. }) => Vec::new(),
-            other => other?,
-        };
-        let part = |part: ReadingSpan| Going {
-            kind: "readings".to_owned(),
-            name: "readings".to_owned(),
-            first_id: part.from_ms,
-            last_id: part.to_ms,
-            count: part.count,
-            // Two numbers and a value.
-            bytes: part.count * 24,
-            reason: "age".to_owned(),
-        };
-        Ok(parts.into_iter().map(part).collect())
+        let parts = spans(store, asked.now_ms.saturating_sub(i64::from(days).saturating_mul(DAY_MS)))?;
+        Ok(parts.iter().map(of_readings).collect())
     }
 
     fn remove(&self, store: &mut Store, going: &Going) -> Result<u64, StoreError> {
@@ -88,17 +66,86 @@ impl Kind for Readings {
     }
 }
 
+fn of_events(part: smolotchi_store::Going) -> Going {
+    Going {
+        kind: "events".to_owned(),
+        name: part.name,
+        first_id: part.first_id,
+        last_id: part.last_id,
+        count: part.events,
+        bytes: part.bytes,
+        reason: part.reason.as_str().to_owned(),
+    }
+}
+
+fn of_readings(part: &ReadingSpan) -> Going {
+    Going {
+        kind: "readings".to_owned(),
+        name: "readings".to_owned(),
+        first_id: part.from_ms,
+        last_id: part.to_ms,
+        count: part.count,
+        // Two numbers and a value.
+        bytes: part.count * 24,
+        reason: Reason::Age.as_str().to_owned(),
+    }
+}
+
+/// The readings before a moment, in parts; none in a schema without them.
+fn spans(store: &Store, before_ms: i64) -> Result<Vec<ReadingSpan>, StoreError> {
+    match store.plan_readings(before_ms, READINGS) {
+        Err(StoreError::NotInSchema { .. }) => Ok(Vec::new()),
+        other => other,
+    }
+}
+
 /// Why nothing goes by age.
 pub(super) const CLOCK: &str = "the clock says a time that the machine has not lived up to: nothing goes by age until it has for a week";
 
+/// The newest readings stay, however little room there is.
+const NEWEST_MS: i64 = DAY_MS;
+
+/// What goes by number and age, and then the oldest of all kinds until there is room.
+fn all(store: &mut Store, asked: &Asked) -> Result<Vec<Going>, StoreError> {
+    let roomy = RetentionPolicy { max_bytes: None, min_free_bytes: None, ..asked.policy };
+    let mut going = Vec::new();
+    for (_, kind) in KINDS {
+        going.extend(kind.plan(store, &Asked { policy: roomy, ..*asked })?);
+    }
+    let freed: u64 = going.iter().map(|part| part.bytes).sum();
+    let over = asked.policy.max_bytes.map_or(Ok(0), |most| Ok(store.used_bytes()?.saturating_sub(freed).saturating_sub(most)))?;
+    let short = asked.policy.min_free_bytes.zip(asked.free).map_or(0, |(least, free)| least.saturating_sub(free.saturating_add(freed)));
+    if over.max(short) > 0 {
+        let first = |kind: &str| going.iter().filter(|part| part.kind == kind).map(|part| part.last_id).max();
+        let (events, readings) = (first("events"), first("readings"));
+        let mut rest: Vec<(i64, Going)> = Vec::new();
+        for part in store.plan_retention(&RetentionPolicy { max_bytes: Some(0), ..RetentionPolicy::default() }, asked.now_ms, None)? {
+            if events.is_none_or(|last| part.first_id > last) {
+                rest.push((part.newest_ms, of_events(part)));
+            }
+        }
+        for part in spans(store, asked.now_ms.saturating_sub(NEWEST_MS))? {
+            if readings.is_none_or(|last| part.from_ms > last) {
+                rest.push((part.to_ms, of_readings(&part)));
+            }
+        }
+        rest.sort_by_key(|(at_ms, _)| *at_ms);
+        let mut gained = 0;
+        for (_, mut part) in rest {
+            if gained >= over.max(short) {
+                break;
+            }
+            let reason = if gained < over { Reason::Bytes } else { Reason::Disk };
+            gained += part.bytes;
+            part.reason = reason.as_str().to_owned();
+            going.push(part);
+        }
+    }
+    Ok(going)
+}
+
 /// What goes, and why nothing goes by age if something would.
 fn plan(store: &mut Store, mut asked: Asked) -> Result<(Vec<Going>, Option<&'static str>), StoreError> {
-    let all = |store: &mut Store, asked: &Asked| {
-        KINDS.iter().try_fold(Vec::new(), |mut going, (_, kind)| {
-            going.extend(kind.plan(store, asked)?);
-            Ok(going)
-        })
-    };
     let going = all(store, &asked)?;
     let by_age = asked.policy.max_age_days.filter(|_| going.iter().any(|part| part.reason == "age"));
     let Some(days) = by_age else { return Ok((going, None)) };
@@ -246,6 +293,52 @@ mod tests {
         assert_eq!(done.going.iter().map(|part| (part.kind.as_str(), part.count)).collect::<Vec<_>>(), [("readings", 3)]);
         let left = block_on(owner.call(|store| store.readings("s", 0, 100))).unwrap().unwrap().unwrap();
         assert_eq!(left.readings.len(), 2);
+    }
+
+    #[test]
+    fn where_room_is_short_the_oldest_goes_whatever_it_is() {
+        if smolotchi_store::schema_own() < 7 {
+            return;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let owner = owner(dir.path(), 20, 10);
+        let now = clock::now_ms();
+        let used = |owner: &Owner<Store>| block_on(owner.call(|store| store.used_bytes())).unwrap().unwrap();
+        // Twenty thousand readings, older than the newest events; half a MiB, more or less.
+        let keep = move |store: &mut Store| {
+            let sensor = SensorRow { name: "s".into(), provider: "system".into(), unit: "%".into(), absent: None, changed_ms: now };
+            let reading =
+                |i: i64| NewReading { sensor: "s".into(), at_ms: now - 9 * DAY_MS + i, value: ReadingValue::Number(i as f64 + 0.1) };
+            store.keep_readings(&[sensor], &(0..20_000).map(reading).collect::<Vec<_>>())
+        };
+        block_on(owner.call(keep)).unwrap().unwrap();
+        let before = used(&owner);
+        let short = |max_bytes: Option<u64>, min_free_bytes: Option<u64>, free: Option<u64>| {
+            let policy = RetentionPolicy { max_bytes, min_free_bytes, ..RetentionPolicy::default() };
+            Asked { policy, now_ms: now, free }
+        };
+        let kinds = |done: &Retained| {
+            let part = |part: &Going| (part.kind.clone(), part.count, part.reason.clone());
+            done.going.iter().map(part).collect::<Vec<_>>()
+        };
+        let events = |reason: &str| ("events".to_owned(), 10, reason.to_owned());
+        let readings = |reason: &str| ("readings".to_owned(), 5_000, reason.to_owned());
+        for (asked, expected) in [
+            (short(Some(before), None, None), vec![]),
+            (short(None, Some(1 << 20), Some(2 << 20)), vec![]),
+            // The old events are older still; the young ones stay.
+            (short(None, Some(2 << 20), Some((2 << 20) - 1)), vec![events("disk")]),
+            (short(Some(before - 100_000), None, None), vec![events("bytes"), events("bytes"), readings("bytes")]),
+        ] {
+            let said = block_on(apply(&owner, asked, true)).unwrap();
+            assert_eq!(kinds(&said), expected, "{asked:?}");
+        }
+        let all = short(Some(before - 400_000), None, None);
+        let said = block_on(apply(&owner, all, true)).unwrap();
+        let done = block_on(apply(&owner, all, false)).unwrap();
+        assert_eq!(said.going, done.going);
+        assert_eq!((done.kept, done.going.len()), (10, 6));
+        assert!(used(&owner) <= before - 350_000, "{before} bytes before, {} now", used(&owner));
     }
 
     #[test]

@@ -11,7 +11,7 @@ use crate::leases::{Judged, judge, look};
 use crate::serve::Caller;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use smolotchi_operator::{Code, Fault, Result, log};
-use smolotchi_store::{Lease, Leased, Store, StoreError, WantJob};
+use smolotchi_store::{Lease, Leased, OldRows, Reason, Store, StoreError, WantJob, WorkPolicy};
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -278,63 +278,53 @@ impl Core {
     }
 }
 
-/// What a retention policy would remove of the work, oldest first.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct OldWork {
-    pub(super) jobs: Vec<i64>,
-    pub(super) artifacts: Vec<i64>,
-    /// Something stays that is old by the clock.
-    pub(super) held_back: bool,
-}
-
-/// What a policy would remove at this time.
-fn plan(store: &Store, policy: &WorkSettings, now_ms: i64) -> std::result::Result<OldWork, StoreError> {
-    let jobs = store.plan_jobs(policy.job_days, now_ms)?;
-    let artifacts = store.plan_artifacts(policy.artifact_days, policy.artifact_bytes, now_ms)?;
-    let mut old = OldWork { jobs, artifacts, held_back: false };
+/// What a policy would remove at this time, and whether something stays that is old by the clock.
+fn plan(store: &Store, policy: &WorkPolicy, now_ms: i64) -> std::result::Result<(Vec<OldRows>, bool), StoreError> {
+    let old = store.plan_work(policy, now_ms)?;
+    if !old.iter().any(|part| part.reason == Reason::Age) {
+        return Ok((old, false));
+    }
     // By a clock that can't be believed nothing is old.
-    if let Some(days) = policy.job_days.filter(|_| !old.jobs.is_empty()) {
-        if !store.lived(now_ms, days)? {
-            (old.jobs, old.held_back) = (Vec::new(), true);
-        }
+    let believed = |days: Option<u32>| days.map_or(Ok(None), |days| store.lived(now_ms, days).map(|lived| lived.then_some(days)));
+    let sure = WorkPolicy { job_days: believed(policy.job_days)?, artifact_days: believed(policy.artifact_days)?, ..*policy };
+    if sure == *policy {
+        return Ok((old, false));
     }
-    if let Some(days) = policy.artifact_days.filter(|_| !old.artifacts.is_empty()) {
-        if !store.lived(now_ms, days)? {
-            let ageless = store.plan_artifacts(None, policy.artifact_bytes, now_ms)?;
-            old.held_back |= ageless != old.artifacts;
-            old.artifacts = ageless;
-        }
-    }
-    Ok(old)
+    let surely = store.plan_work(&sure, now_ms)?;
+    let held_back = surely != old;
+    Ok((surely, held_back))
 }
 
 /// How many rows one step removes: the state's thread is free for others in between.
 const STEP: usize = 500;
 
 impl Core {
-    /// What `[jobs]` and `[artifacts]` would remove now. A release without them would remove nothing.
-    pub(super) async fn old_work(&self) -> Result<OldWork> {
-        let policy = self.settings.read().map(|settings| settings.work).unwrap_or_else(|poisoned| poisoned.into_inner().work);
-        let plan = self.store(move |store| plan(store, &policy, clock::now_ms()));
+    /// What `[jobs]` and `[artifacts]` would remove now, and whether something stays that is old by the clock. A release without
+    /// them would remove nothing.
+    pub(super) async fn old_work(&self) -> Result<(Vec<OldRows>, bool)> {
+        let WorkSettings { job_days, artifact_days, artifact_bytes } =
+            self.settings.read().map(|settings| settings.work).unwrap_or_else(|poisoned| poisoned.into_inner().work);
+        let plan = self.store(move |store| plan(store, &WorkPolicy { job_days, artifact_days, artifact_bytes }, clock::now_ms()));
         match plan.await {
-            Err(fault) if fault.code == Code::StoreNotInSchema => Ok(OldWork::default()),
+            Err(fault) if fault.code == Code::StoreNotInSchema => Ok((Vec::new(), false)),
             other => other,
         }
     }
 
-    /// Removes exactly these, but what is needed by now stays. How many jobs, how many artifacts, and the bytes on the disk.
-    pub(super) async fn remove_work(&self, old: &OldWork) -> Result<(u64, u64, u64)> {
-        let (mut jobs, mut artifacts, mut bytes) = (0, 0, 0);
-        for ids in old.artifacts.chunks(STEP) {
-            let removal = self.remove_artifacts(ids.to_vec(), None).await?;
-            artifacts += removal.removed.len() as u64;
-            bytes += removal.bytes;
-        }
-        for ids in old.jobs.chunks(STEP) {
+    /// Removes exactly these, but what is needed by now stays. How many rows, and the bytes on the disk.
+    pub(super) async fn remove_work(&self, old: &OldRows) -> Result<(u64, u64)> {
+        let (mut count, mut bytes, kind) = (0, 0, old.kind);
+        for ids in old.ids.chunks(STEP) {
             let ids = ids.to_vec();
-            jobs += self.store(move |store| store.remove_jobs(&ids, clock::now_ms())).await?;
+            if kind == "artifacts" {
+                let removal = self.remove_artifacts(ids, None).await?;
+                count += removal.removed.len() as u64;
+                bytes += removal.bytes;
+            } else {
+                count += self.store(move |store| store.remove_rows(kind, &ids, clock::now_ms())).await?;
+            }
         }
-        Ok((jobs, artifacts, bytes))
+        Ok((count, bytes))
     }
 }
 
@@ -414,14 +404,15 @@ mod tests {
         let job = store.add_job(&new, DAY_MS).unwrap();
         store.cancel_job(job.id, "t", DAY_MS).unwrap();
         store.put_artifact(&artifact, DAY_MS).unwrap();
-        let policy = WorkSettings { job_days: Some(90), artifact_days: Some(90), artifact_bytes: None };
-        let found = |store: &Store, policy: &WorkSettings, day: i64| {
-            let OldWork { jobs, artifacts, held_back } = plan(store, policy, day * DAY_MS).unwrap();
-            (jobs.len(), artifacts.len(), held_back)
+        let policy = WorkPolicy { job_days: Some(90), artifact_days: Some(90), artifact_bytes: None };
+        let found = |store: &Store, policy: &WorkPolicy, day: i64| {
+            let (old, held_back) = plan(store, policy, day * DAY_MS).unwrap();
+            let count = |kind: &str| old.iter().filter(|part| part.kind == kind).map(|part| part.ids.len()).sum::<usize>();
+            (count("jobs"), count("artifacts"), held_back)
         };
         assert_eq!(found(&store, &policy, 60), (0, 0, false), "young");
         assert_eq!(found(&store, &policy, 400), (0, 0, true), "a time that nothing vouches for");
-        assert_eq!(found(&store, &WorkSettings { artifact_bytes: Some(0), ..policy }, 400), (0, 1, true), "bytes need no clock");
+        assert_eq!(found(&store, &WorkPolicy { artifact_bytes: Some(0), ..policy }, 400), (0, 1, true), "bytes need no clock");
         store.append(&[NewEvent { topic: "t".into(), severity: None, body: "1".into() }], 390 * DAY_MS).unwrap();
         assert_eq!(found(&store, &policy, 400), (1, 1, false));
     }

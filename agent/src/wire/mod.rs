@@ -213,7 +213,7 @@ pub(crate) struct Retained {
 /// A part that goes as a whole.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Going {
-    /// What it is: `events`, `readings`, `jobs` or `artifacts`.
+    /// What it is: `events`, `readings`, `artifacts`, `findings`, `stages`, `baselines`, `runs` or `jobs`.
     pub(crate) kind: String,
     /// Which one.
     pub(crate) name: String,
@@ -223,7 +223,7 @@ pub(crate) struct Going {
     pub(crate) last_id: i64,
     /// How many rows.
     pub(crate) count: u64,
-    /// About how much they take; of jobs, and of artifacts before they are removed, 0.
+    /// About how much they take; of artifacts what the disk has back; of what else belongs to the work 0.
     pub(crate) bytes: u64,
     /// `count`, `age`, `bytes` or `disk`.
     pub(crate) reason: String,

@@ -3,7 +3,7 @@
 use super::{Page, SCHEMA, words};
 use crate::connect::failed;
 use crate::page::{Listed, PAGE_BYTES, within};
-use crate::{Result, Severity, Store};
+use crate::{Reason, Result, Severity, Store};
 use rusqlite::{Connection, OptionalExtension, Row, ToSql};
 use serde_json::json;
 use std::collections::HashMap;
@@ -92,6 +92,17 @@ pub struct Removal {
     pub contents: Vec<String>,
     /// Its bytes.
     pub bytes: u64,
+}
+
+/// One that a policy does not keep.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OldArtifact {
+    /// Which.
+    pub id: i64,
+    /// What its removal frees, once those before it are gone: nothing while another artifact has the same content.
+    pub bytes: u64,
+    /// Why it goes: its age, or the bytes of all.
+    pub reason: Reason,
 }
 
 /// The schema that also has runs, findings and baselines.
@@ -282,15 +293,16 @@ impl Store {
     }
 
     /// The artifacts that a policy does not keep, oldest first: those before the first that is young enough, by a time that has
-    /// come, then as many as the bytes ask for. Never what something needs.
-    pub fn plan_artifacts(&self, max_age_days: Option<u32>, max_bytes: Option<u64>, now_ms: i64) -> Result<Vec<i64>> {
+    /// come, then as many as the bytes ask for. In the order in which they are to be removed; never what something needs.
+    pub fn plan_artifacts(&self, max_age_days: Option<u32>, max_bytes: Option<u64>, now_ms: i64) -> Result<Vec<OldArtifact>> {
         self.needs(KEPT_SCHEMA, "artifacts")?;
-        let plan = || -> rusqlite::Result<Vec<i64>> {
+        let plan = || -> rusqlite::Result<Vec<OldArtifact>> {
             let kept = Kept::read(&self.db)?;
             let since = max_age_days.map(|days| now_ms.saturating_sub(i64::from(days).saturating_mul(DAY_MS)));
             let mut total: u64 = self.db.query_row(TOTAL, (), |row| row.get::<_, i64>(0))?.unsigned_abs();
-            let mut going: HashMap<String, u64> = HashMap::new();
-            let mut plan = Vec::new();
+            // How many of those that have a content would stay.
+            let mut holders: HashMap<String, u64> = HashMap::new();
+            let mut plan: Vec<(OldArtifact, Artifact)> = Vec::new();
             let mut old = since.is_some();
             let mut count = self.db.prepare_cached("SELECT count(*) FROM artifacts WHERE sha256 = ?1")?;
             let mut query = self.db.prepare(&format!("SELECT {COLUMNS} FROM artifacts ORDER BY id"))?;
@@ -304,15 +316,24 @@ impl Store {
                     break;
                 }
                 if (over || !to_come) && kept.why(&found).is_none() {
-                    let planned = going.entry(found.sha256.clone()).or_default();
-                    *planned += 1;
-                    if count.query_row((&found.sha256,), |row| row.get::<_, i64>(0))?.unsigned_abs() == *planned {
-                        total = total.saturating_sub(found.bytes);
-                    }
-                    plan.push(found.id);
+                    let left = match holders.get(&found.sha256) {
+                        Some(left) => left - 1,
+                        None => count.query_row((&found.sha256,), |row| row.get::<_, i64>(0))?.unsigned_abs() - 1,
+                    };
+                    holders.insert(found.sha256.clone(), left);
+                    total -= if left == 0 { found.bytes.min(total) } else { 0 };
+                    let reason = if old && !to_come { Reason::Age } else { Reason::Bytes };
+                    plan.push((OldArtifact { id: found.id, bytes: 0, reason }, found));
                 }
             }
-            Ok(plan)
+            // Those that are old go first; a content goes with the last one that has it.
+            plan.sort_by_key(|(old, _)| old.reason == Reason::Bytes);
+            for (old, found) in plan.iter_mut().rev() {
+                if holders.remove(&found.sha256) == Some(0) {
+                    old.bytes = found.bytes;
+                }
+            }
+            Ok(plan.into_iter().map(|(old, _)| old).collect())
         };
         plan().map_err(failed(&self.path, "could not plan what artifacts go"))
     }

@@ -5,11 +5,13 @@
 mod artifacts;
 mod jobs;
 mod leases;
+mod old;
 mod stages;
 
-pub use artifacts::{Artifact, ArtifactFilter, ArtifactState, NewArtifact, Removal};
+pub use artifacts::{Artifact, ArtifactFilter, ArtifactState, NewArtifact, OldArtifact, Removal};
 pub use jobs::{Finished, Job, JobState, Leased, NewJob, Outcome, WantJob};
 pub use leases::{Lease, NewLease, Process};
+pub use old::{OldRows, WorkPolicy};
 pub use stages::{Decided, NewStage, Stage, StageState};
 
 use crate::connect::failed;

@@ -13,7 +13,7 @@ use axum::{Json, Router};
 use serde::Deserialize;
 use serde_json::Value;
 use smolotchi_operator::{Code, Fault, log};
-use smolotchi_store::{Audit, EventQuery, FoundEvents, NewEvent, RetentionPolicy, Severity};
+use smolotchi_store::{Audit, EventQuery, FoundEvents, NewEvent, OldRows, RetentionPolicy, Severity};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -188,31 +188,32 @@ async fn retain(State(core): State<Arc<Core>>, body: Result<Bytes, BytesRejectio
     let policy = RetentionPolicy { max_events, max_age_days, max_bytes, min_free_bytes };
     let asked = retention::asked(policy, &core.state);
     // Planned with the rest, before anything is removed; the policy of the work is core's own.
-    let work = core.old_work().await?;
+    let (work, held_back) = core.old_work().await?;
     let mut retained = retention::apply(&core.owner, asked, dry_run).await?;
-    let counts = if dry_run { (work.jobs.len() as u64, work.artifacts.len() as u64, 0) } else { core.remove_work(&work).await? };
-    if work.held_back {
+    if held_back {
         retained.held_back = Some(retention::CLOCK.to_owned());
     }
     if let Some(why) = &retained.held_back {
         log::notice(why);
     }
-    retained.going.extend(part("jobs", &work.jobs, counts.0, 0));
-    retained.going.extend(part("artifacts", &work.artifacts, counts.1, counts.2));
+    for old in &work {
+        let (count, bytes) = if dry_run { (old.ids.len() as u64, old.bytes) } else { core.remove_work(old).await? };
+        retained.going.extend(part(old, count, bytes));
+    }
     Ok(Json(retained))
 }
 
 /// What goes of the work, or went; nothing if that is none.
-fn part(kind: &str, ids: &[i64], count: u64, bytes: u64) -> Option<wire::Going> {
-    let (first, last) = (ids.iter().min()?, ids.iter().max()?);
+fn part(old: &OldRows, count: u64, bytes: u64) -> Option<wire::Going> {
+    let (first, last) = (old.ids.iter().min()?, old.ids.iter().max()?);
     (count > 0).then(|| wire::Going {
-        kind: kind.to_owned(),
-        name: kind.to_owned(),
+        kind: old.kind.to_owned(),
+        name: old.kind.to_owned(),
         first_id: *first,
         last_id: *last,
         count,
         bytes,
-        reason: "age".to_owned(),
+        reason: old.reason.as_str().to_owned(),
     })
 }
 
