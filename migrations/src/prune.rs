@@ -7,7 +7,7 @@
 use crate::connect::{beside, failed};
 use crate::ring::{self, Segment};
 use crate::{Result, Store, readings, rules};
-use rusqlite::{OptionalExtension, TransactionBehavior};
+use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
 use rustix::fs::FallocateFlags;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -158,27 +158,31 @@ impl Store {
         Ok(going)
     }
 
-    /// Removes a part that [`Store::plan_retention`] named, durably. Returns how many events went: none if it is not what it was then.
+    /// As [`Store::remove_parts`], for one part.
     pub fn remove(&mut self, first_id: i64, last_id: i64) -> Result<u64> {
-        let fail = "could not delete old events";
-        if self.schema < ring::SCHEMA {
-            let gone = self.db.execute(rules::DELETE_BETWEEN, (first_id, last_id));
-            return gone.map(|gone| gone as u64).map_err(failed(&self.path, fail));
-        }
-        let mut drop = || -> rusqlite::Result<u64> {
-            let tx = self.db.transaction_with_behavior(TransactionBehavior::Immediate)?;
-            let segments = ring::segments(&tx, ring::SLOTS)?;
-            let same = |segment: &&Segment| (segment.first_id, segment.last_id) == (first_id, last_id);
-            let Some((slot, events)) =
-                segments.iter().skip(1).find(same).and_then(|segment| segment.slot.map(|slot| (slot, segment.events)))
-            else {
-                return Ok(0);
-            };
-            ring::drop_segment(&tx, slot)?;
-            tx.commit()?;
-            Ok(events)
+        self.remove_parts(&[(first_id, last_id)]).map(|gone| gone.iter().sum())
+    }
+
+    /// Removes parts that [`Store::plan_retention`] named, by their first and last ids, in one transaction, durably: most of what one
+    /// writes is the same for all. Returns how many events of each went: none if it is not what it was then.
+    pub fn remove_parts(&mut self, parts: &[(i64, i64)]) -> Result<Vec<u64>> {
+        let ring = self.schema >= ring::SCHEMA;
+        let remove = |db: &Connection, part: (i64, i64)| -> rusqlite::Result<u64> {
+            if !ring {
+                return db.prepare_cached(rules::DELETE_BETWEEN)?.execute(part).map(|gone| gone as u64);
+            }
+            let segments = ring::segments(db, ring::SLOTS)?;
+            let same = |segment: &&Segment| (segment.first_id, segment.last_id) == part;
+            let found = segments.iter().skip(1).find(same);
+            let Some((slot, events)) = found.and_then(|segment| segment.slot.map(|slot| (slot, segment.events))) else { return Ok(0) };
+            ring::drop_segment(db, slot).map(|()| events)
         };
-        drop().map_err(failed(&self.path, fail))
+        let drop = |db: &mut Connection| -> rusqlite::Result<Vec<u64>> {
+            let tx = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            let gone = parts.iter().map(|part| remove(&tx, *part)).collect::<rusqlite::Result<_>>()?;
+            tx.commit().map(|()| gone)
+        };
+        drop(&mut self.db).map_err(failed(&self.path, "could not delete old events"))
     }
 
     /// Gives the space of pages that hold nothing back to the file system, as far as it can; returns how many bytes that are.

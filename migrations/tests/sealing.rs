@@ -207,6 +207,37 @@ fn a_plan_that_is_out_of_date_removes_nothing() {
     assert!(!audit(&store).whole, "a hole in the middle of the log is told");
 }
 
+/// Removed together, parts leave what they leave one by one, and write much less.
+#[test]
+fn parts_removed_together_write_less() {
+    let wrote = [true, false].map(|together| {
+        let (_folder, path) = filled();
+        let mut store = Store::open(&path).unwrap();
+        let going = store.plan_retention(&RetentionPolicy { max_events: Some(1), ..RetentionPolicy::default() }, 0, None).unwrap();
+        let mut parts: Vec<_> = going.iter().map(|going| (going.first_id, going.last_id)).collect();
+        let mut events: Vec<_> = going.iter().map(|going| going.events).collect();
+        assert!(parts.len() > 3);
+        // One that is not what it was is left alone.
+        parts.push((1, 2));
+        events.push(0);
+        let log = || std::fs::metadata(path.with_extension("db-wal")).map_or(0, |log| log.len());
+        store.give_back().unwrap();
+        let gone = if together {
+            store.remove_parts(&parts).unwrap()
+        } else {
+            parts.iter().map(|(first_id, last_id)| store.remove(*first_id, *last_id).unwrap()).collect()
+        };
+        assert_eq!(gone, events);
+        assert!(audit(&store).whole);
+        let wrote = log();
+        drop(store);
+        assert!(check(&path, true).unwrap().ok);
+        wrote
+    });
+    println!("together {} bytes, one by one {}", wrote[0], wrote[1]);
+    assert!(wrote[0] * 3 < wrote[1] * 2, "{wrote:?}");
+}
+
 /// The file gets smaller on the disk, and every byte that is left is what it was.
 #[test]
 fn a_dropped_segment_gives_its_space_back() {

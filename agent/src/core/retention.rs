@@ -1,5 +1,5 @@
-//! Applies a retention policy: what goes is planned first, then removed part by part, so that the database's thread is free for
-//! others in between. A dry run is the same plan.
+//! Applies a retention policy: what goes is planned first, then removed some parts at a time, so that the database's thread is free
+//! for others in between. A dry run is the same plan.
 //!
 //! Each kind of thing that has a retention is one entry of [`KINDS`]. None may plan what something pending needs. Nothing goes by
 //! age while the machine's clock can't be believed; the answer and the journal say so.
@@ -22,14 +22,19 @@ pub(super) struct Asked {
     pub(super) now_ms: i64,
     /// Bytes free where the state is, if they could be asked for.
     pub(super) free: Option<u64>,
+    /// How many rows are removed at a time, but for a part that has more.
+    pub(super) at_once: u64,
 }
+
+/// Some ten milliseconds of a small machine's time for dropped segments.
+const AT_ONCE: u64 = 100_000;
 
 /// A kind of thing that is kept for a while.
 trait Kind: Sync {
     /// What goes, oldest first. Writes nothing.
     fn plan(&self, store: &mut Store, asked: &Asked) -> Result<Vec<Going>, StoreError>;
-    /// Removes what the plan named, durably; nothing if it changed since. Returns how many rows went.
-    fn remove(&self, store: &mut Store, going: &Going) -> Result<u64, StoreError>;
+    /// Removes what the plan named, durably; nothing of a part that changed since. Returns how many rows of each part went.
+    fn remove(&self, store: &mut Store, going: &[Going]) -> Result<Vec<u64>, StoreError>;
 }
 
 static KINDS: [(&str, &dyn Kind); 2] = [("events", &Events), ("readings", &Readings)];
@@ -43,8 +48,9 @@ impl Kind for Events {
         Ok(going.into_iter().map(of_events).collect())
     }
 
-    fn remove(&self, store: &mut Store, going: &Going) -> Result<u64, StoreError> {
-        store.remove(going.first_id, going.last_id)
+    fn remove(&self, store: &mut Store, going: &[Going]) -> Result<Vec<u64>, StoreError> {
+        let parts: Vec<_> = going.iter().map(|going| (going.first_id, going.last_id)).collect();
+        store.remove_parts(&parts)
     }
 }
 
@@ -61,8 +67,9 @@ impl Kind for Readings {
         Ok(parts.iter().map(of_readings).collect())
     }
 
-    fn remove(&self, store: &mut Store, going: &Going) -> Result<u64, StoreError> {
-        store.remove_readings(&ReadingSpan { from_ms: going.first_id, to_ms: going.last_id, count: going.count })
+    fn remove(&self, store: &mut Store, going: &[Going]) -> Result<Vec<u64>, StoreError> {
+        let span = |going: &Going| ReadingSpan { from_ms: going.first_id, to_ms: going.last_id, count: going.count };
+        going.iter().map(|going| store.remove_readings(&span(going))).collect()
     }
 }
 
@@ -167,20 +174,38 @@ pub(super) async fn apply(owner: &Owner<Store>, asked: Asked, dry_run: bool) -> 
         return Ok(Retained { deleted, kept: total - deleted, going: planned, given_back: 0, held_back });
     }
     let mut gone = Vec::new();
-    for mut part in planned {
+    for mut parts in batches(planned, asked.at_once) {
         let remove = move |store: &mut Store| {
-            if let Some((_, kind)) = KINDS.iter().find(|(name, _)| *name == part.kind) {
-                part.count = kind.remove(store, &part)?;
+            if let Some((_, kind)) = KINDS.iter().find(|(name, _)| parts.first().is_some_and(|part| *name == part.kind)) {
+                let counts = kind.remove(store, &parts)?;
+                parts.iter_mut().zip(counts).for_each(|(part, count)| part.count = count);
             }
-            Ok(part)
+            Ok(parts)
         };
-        gone.push(owner.call(remove).await?.map_err(store_fault)?);
+        gone.extend(owner.call(remove).await?.map_err(store_fault)?);
     }
     gone.retain(|part| part.count > 0);
     let end = move |store: &mut Store| Ok((store.give_back()?, store.summary()?.events_total));
     let (given_back, kept) = owner.call(end).await?.map_err(store_fault)?;
     witness(owner).await;
     Ok(Retained { deleted: events(&gone), kept, going: gone, given_back, held_back })
+}
+
+/// Parts of one kind together, in their order, as far as they have no more rows than this.
+fn batches(planned: Vec<Going>, at_once: u64) -> Vec<Vec<Going>> {
+    let mut batches: Vec<Vec<Going>> = Vec::new();
+    for part in planned {
+        let fits = |batch: &&mut Vec<Going>| {
+            batch.iter().all(|other| other.kind == part.kind)
+                && part.name != part.kind
+                && batch.iter().map(|other| other.count).sum::<u64>() + part.count <= at_once
+        };
+        match batches.last_mut().filter(fits) {
+            Some(batch) => batch.push(part),
+            None => batches.push(vec![part]),
+        }
+    }
+    batches
 }
 
 /// Tells the last seal to the systemd journal, outside of what it vouches for: a log that was rewritten whole has another one.
@@ -193,7 +218,7 @@ pub(super) async fn witness(owner: &Owner<Store>) {
 /// What a request says, now.
 pub(super) fn asked(policy: RetentionPolicy, state: &std::path::Path) -> Asked {
     let free = rustix::fs::statvfs(state).ok().map(|disk| disk.f_bavail * disk.f_frsize);
-    Asked { policy, now_ms: clock::now_ms(), free }
+    Asked { policy, now_ms: clock::now_ms(), free, at_once: AT_ONCE }
 }
 
 #[cfg(test)]
@@ -219,7 +244,7 @@ mod tests {
 
     fn asked(max_events: Option<u64>, max_age_days: Option<u32>) -> Asked {
         let policy = RetentionPolicy { max_events, max_age_days, ..RetentionPolicy::default() };
-        Asked { policy, now_ms: clock::now_ms(), free: None }
+        Asked { policy, now_ms: clock::now_ms(), free: None, at_once: 20 }
     }
 
     #[test]
