@@ -340,7 +340,7 @@ mod tests {
         let before = used(&owner);
         let short = |max_bytes: Option<u64>, min_free_bytes: Option<u64>, free: Option<u64>| {
             let policy = RetentionPolicy { max_bytes, min_free_bytes, ..RetentionPolicy::default() };
-            Asked { policy, now_ms: now, free }
+            Asked { policy, now_ms: now, free, at_once: 20 }
         };
         let kinds = |done: &Retained| {
             let part = |part: &Going| (part.kind.clone(), part.count, part.reason.clone());
