@@ -37,6 +37,8 @@ build() {
     remap="$root=/usr/src/smolotchi"
     cargo_home=${CARGO_HOME:-$HOME/.cargo}
     export RUSTFLAGS="${RUSTFLAGS:-} --remap-path-prefix=$remap --remap-path-prefix=$cargo_home=/usr/src/cargo"
+    # Relocations that need no table of 200 KB. The C library of Debian 12 is the first that can.
+    RUSTFLAGS="$RUSTFLAGS -C link-arg=-Wl,-z,pack-relative-relocs"
     export CFLAGS="${CFLAGS:-} -ffile-prefix-map=$remap -ffile-prefix-map=$cargo_home=/usr/src/cargo"
     export TZ=UTC LC_ALL=C.UTF-8
     umask 022

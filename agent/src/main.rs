@@ -14,6 +14,7 @@ mod display;
 mod doctor;
 mod installs;
 mod leases;
+mod memory;
 mod notify;
 mod paths;
 mod redact;
@@ -28,7 +29,7 @@ use clap::Parser;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    let cli = match cli::Cli::try_parse() {
+    let cli = match memory::apart(cli::Cli::try_parse) {
         Ok(cli) => cli,
         Err(error) => return cli::refuse(&error),
     };

@@ -3,6 +3,7 @@
 //! Used by core (unix socket) and web (TCP, with TLS or without, or a unix socket). One request for each connection: a stop then waits for nobody's idle
 //! connection, and neither does an upgrade.
 
+use crate::memory;
 use axum::Router;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -32,6 +33,9 @@ const CALL_TIME: Duration = Duration::from_secs(120);
 const SPEAK_TIME: Duration = Duration::from_millis(250);
 /// How long a stop waits for answers under way.
 const DRAIN_TIME: Duration = Duration::from_secs(5);
+
+/// How many callers make it worth to tidy up.
+const MANY: u32 = 8;
 
 /// Where callers come from.
 pub(crate) enum Listener {
@@ -94,10 +98,12 @@ impl Drop for Place {
     }
 }
 
-/// Serves until `stop` is true, then finishes the answers under way.
-pub(crate) async fn serve(listener: Listener, router: Router, places: Places, mut stop: watch::Receiver<bool>) {
+/// Serves until `stop` is true, then finishes the answers under way. Calls `quiet` when many callers have come and then none for a
+/// while, and once after the start.
+pub(crate) async fn serve(listener: Listener, router: Router, places: Places, quiet: impl Fn(), mut stop: watch::Receiver<bool>) {
     let room = Arc::<Room>::default();
     let mut calls = JoinSet::new();
+    let mut came = MANY;
     loop {
         while calls.try_join_next().is_some() {}
         // Looked for, not taken: a listener that nobody calls must not keep a place from the others.
@@ -109,8 +115,14 @@ pub(crate) async fn serve(listener: Listener, router: Router, places: Places, mu
         }
         let accepted = tokio::select! {
             accepted = accept(&listener, &router, stop.clone()) => accepted,
+            () = tokio::time::sleep(memory::QUIET), if came >= MANY => {
+                came = 0;
+                quiet();
+                continue;
+            }
             _ = stop.wait_for(|stop| *stop) => break,
         };
+        came = came.saturating_add(1);
         let (caller, call) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
@@ -225,7 +237,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = watch::channel(false);
-        let served = tokio::spawn(serve(Listener::Tcp(listener), router, Places::shared(), stopped));
+        let served = tokio::spawn(serve(Listener::Tcp(listener), router, Places::shared(), || {}, stopped));
         let caller = tokio::net::TcpStream::connect(address).await.unwrap();
         // Those who wait for the stop: the server, the next caller's place, and this caller.
         while stop.receiver_count() < 3 {
@@ -278,7 +290,7 @@ mod tests {
             let router = Router::new().route("/", axum::routing::get(async || "hello"));
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
             addresses.push(listener.local_addr().unwrap());
-            tokio::spawn(serve(Listener::Tcp(listener), router, places.clone(), stopped.clone()));
+            tokio::spawn(serve(Listener::Tcp(listener), router, places.clone(), || {}, stopped.clone()));
         }
         let Places::Shared(free) = &places else { panic!("not shared") };
         let mut idle = Vec::new();

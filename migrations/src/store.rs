@@ -149,6 +149,12 @@ impl Store {
         Ok(Appended { appended: events.len() as u64, last_id })
     }
 
+    /// Gives up the pages that the connection keeps in memory and no statement uses; they are read again when they are needed.
+    pub fn forget_pages(&self) {
+        // It can only fail for want of memory, and then nothing is lost.
+        let _ = self.db.release_memory();
+    }
+
     /// Figures for status. Cheap: the counts are kept, not counted (but in schema 1).
     pub fn summary(&self) -> Result<Summary> {
         let newest = self.newest()?;

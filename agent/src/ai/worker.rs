@@ -7,6 +7,7 @@ use super::run::{Left, carry_out};
 use crate::client::{Client, block_on};
 use crate::config;
 use crate::leases::this_process;
+use crate::memory;
 use crate::notify::Notify;
 use crate::paths::Paths;
 use crate::release::VERSION;
@@ -40,6 +41,7 @@ pub(crate) fn run(paths: &Paths) -> Result<Exit> {
         let worker = Worker { client: Client::new(paths.socket()), paths, notify: Notify::from_env() };
         let owner = this_process("ai")?;
         worker.notify.ready(&format!("version {VERSION}"));
+        memory::give_back();
         log::note(Kind::Ready, format!("ai {VERSION} is ready"));
         let mut stop = pin!(async {
             tokio::select! {
@@ -52,8 +54,16 @@ pub(crate) fn run(paths: &Paths) -> Result<Exit> {
             worker.notify.watchdog();
             let want = WantJob { owner: owner.clone(), kinds: vec![KIND.to_owned()], wait_s: worker.wait_s(), lease_s: LEASE_S };
             let asked = Instant::now();
+            let mut lease = pin!(async {
+                let mut lease = pin!(worker.lease(&want));
+                tokio::select! {
+                    leased = &mut lease => return leased,
+                    () = tokio::time::sleep(memory::QUIET) => memory::give_back(),
+                }
+                lease.await
+            });
             let leased = tokio::select! {
-                leased = worker.lease(&want) => leased,
+                leased = &mut lease => leased,
                 () = &mut stop => break,
             };
             match leased {

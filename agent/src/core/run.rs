@@ -9,6 +9,7 @@ use crate::account::{self, Account};
 use crate::alarm::Alarm;
 use crate::clock;
 use crate::config::Settings;
+use crate::memory;
 use crate::notify::Notify;
 use crate::paths::Paths;
 use crate::release::VERSION;
@@ -110,8 +111,14 @@ async fn turn(paths: &Paths, handed: Handed, (settings, configured): (Settings, 
     alarm.set(pulse.turn().await?)?;
     core.owner.call(|_| ()).await?;
     let (stop, stopped) = watch::channel(false);
-    let calls = tokio::spawn(serve(listener, api::router(core.clone()), Places::Each, stopped));
+    let tidy = core.owner.clone();
+    let quiet = move || {
+        let owner = tidy.clone();
+        tokio::spawn(async move { owner.post(give_back).await });
+    };
+    let calls = tokio::spawn(serve(listener, api::router(core.clone()), Places::Each, quiet, stopped));
     notify.ready(&format!("version {VERSION}, schema {schema}"));
+    core.owner.post(give_back).await?;
     log::note(Kind::Ready, format!("core {VERSION} is ready, schema {schema}"));
     super::schedule::begin(&core);
     #[cfg(feature = "demo-crash")]
@@ -149,6 +156,12 @@ async fn turn(paths: &Paths, handed: Handed, (settings, configured): (Settings, 
         log::note(Kind::Stopped, "core has stopped");
     }
     result
+}
+
+/// Gives back the memory that a burst of work left.
+pub(super) fn give_back(store: &mut Store) {
+    store.forget_pages();
+    memory::give_back();
 }
 
 /// Appends an event of core's own. A full disk must not keep core from starting or stopping: it is then only told.

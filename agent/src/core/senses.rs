@@ -74,6 +74,8 @@ pub(super) fn turn(core: &Arc<Core>) {
             if let Ok(_turn) = core.senses.turn.try_lock() {
                 look(&core).await;
                 keep(&core, false).await;
+                // Until the next one most of what a look needs is not needed.
+                let _ = core.owner.post(super::run::give_back).await;
             }
         });
     }

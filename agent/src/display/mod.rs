@@ -19,6 +19,7 @@ pub(crate) use panel::{Model, Rotation};
 use crate::client::{Client, block_on};
 use crate::clock;
 use crate::config::{self, DisplaySettings};
+use crate::memory;
 use crate::notify::Notify;
 use crate::paths::Paths;
 use crate::release::VERSION;
@@ -140,6 +141,7 @@ async fn turn<W: Wires>(paths: &Paths, settings: DisplaySettings, mut panel: Pan
             shown = Some(Shown::after(shown.as_ref(), facts, refresh, now));
             if first {
                 notify.ready(&format!("version {VERSION}, {width} x {height}"));
+                memory::give_back();
                 log::notice(format!("display {VERSION} is ready, {width} x {height}"));
             }
         }

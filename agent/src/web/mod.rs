@@ -14,6 +14,7 @@ mod snapshots;
 
 use crate::client::block_on;
 use crate::config;
+use crate::memory;
 use crate::notify::Notify;
 use crate::paths::Paths;
 use crate::release::VERSION;
@@ -47,11 +48,12 @@ pub(crate) fn run(paths: &Paths, listen: Option<SocketAddr>) -> Result<Exit> {
         let router = routes::router(paths, settings, access.token);
         let (mut served, places) = (JoinSet::new(), Places::shared());
         for socket in sockets {
-            served.spawn(serve(socket.in_loop(&access)?, router.clone(), places.clone(), stopped.clone()));
+            served.spawn(serve(socket.in_loop(&access)?, router.clone(), places.clone(), memory::give_back, stopped.clone()));
         }
         drop(stopped);
         let notify = Notify::from_env();
         notify.ready(&format!("version {VERSION} at {addresses}"));
+        memory::give_back();
         log::note(Kind::Ready, format!("web {VERSION} is ready at {addresses}"));
         tokio::select! {
             _ = terminate.recv() => {}
