@@ -244,7 +244,7 @@ fn the_journals_catalogue_is_the_error_catalogue() {
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(&path, &text).unwrap();
     }
-    assert_eq!(std::fs::read_to_string(&path).unwrap(), text, "the catalogue is out of date: see its first lines");
+    assert!(std::fs::read_to_string(&path).unwrap() == text, "the catalogue is out of date: see its first lines");
 }
 
 /// No service of the agent may take what the others need, nor be started for ever.
