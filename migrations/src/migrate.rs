@@ -134,7 +134,7 @@ pub(crate) fn run_on(ladder: &[Migration], path: &Path, direction: Direction, cr
     }
     let mut db = connect::writer(path)?;
     // The whole check comes with the end. Up, no row moves, so what is damaged is still there to be found; down, they do.
-    if from > own + 1 {
+    if from > own {
         sound(&db, path)?;
     }
     let steps = match climb(ladder, &mut db, path) {

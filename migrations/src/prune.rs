@@ -81,7 +81,7 @@ impl Store {
     /// Whether the wall clock may be believed enough to remove what is older than so many days.
     ///
     /// There may be no clock battery, and a time server may be wrong: a clock that jumped ahead makes everything look old. So the
-    /// database itself must have lived up to it: an event or a reading that is one to two weeks old (with a policy of less than 28
+    /// database itself must have lived up to it: an event, a reading or a job that is one to two weeks old (with a policy of less than 28
     /// days: a quarter to a half of it). After a jump ahead there is none, until that time was really spent at the new clock. A jump
     /// that is too small to be told so takes no more than half of what the policy keeps.
     pub fn lived(&self, now_ms: i64, days: u32) -> Result<bool> {
@@ -89,6 +89,9 @@ impl Store {
         let span_ms = LIVED_MS.min(age_ms / 4);
         let window = (now_ms.saturating_sub(2 * span_ms), now_ms.saturating_sub(span_ms));
         if self.schema >= readings::NEEDS && self.has_reading(window.0, window.1)? {
+            return Ok(true);
+        }
+        if self.has_job(window.0, window.1)? {
             return Ok(true);
         }
         for segment in self.segments()?.iter().filter(|segment| segment.newest_ms >= window.0) {

@@ -181,6 +181,15 @@ impl Store {
         read().map_err(failed(&self.path, "could not read the readings' times"))
     }
 
+    /// When the newest reading was taken; `None` also in a schema without them.
+    pub fn newest_reading_ms(&self) -> Result<Option<i64>> {
+        if self.schema < NEEDS {
+            return Ok(None);
+        }
+        let read = || self.db.prepare_cached(NEWEST)?.query_row((i64::MIN, i64::MAX), |row| row.get(0)).optional();
+        read().map_err(failed(&self.path, "could not read the readings' times"))
+    }
+
     /// The readings before a moment, oldest first, in parts of about so many. Writes nothing.
     pub fn plan_readings(&self, before_ms: i64, part: u32) -> Result<Vec<ReadingSpan>> {
         self.needs(NEEDS, WHAT)?;

@@ -98,8 +98,10 @@ pub(crate) fn narrowed<R>(db: &Connection, read: impl FnOnce() -> rusqlite::Resu
     // A view of the connection's own comes before the database's.
     db.execute_batch(&format!("CREATE TEMP VIEW events AS {}", kept.join("UNION ALL")))?;
     let done = read();
-    db.execute_batch("DROP VIEW temp.events")?;
-    done
+    let dropped = db.execute_batch("DROP VIEW temp.events");
+    // What broke first says why; it may have taken the view with it.
+    let done = done?;
+    dropped.map(|()| done)
 }
 
 /// A range of ids that the chain of seals covers.

@@ -118,7 +118,9 @@ fn a_killed_migration_leaves_the_old_schema_or_the_new() {
             copy(&path, &work);
             killed(&job, time, &mut dice);
             let story = format!("SEED={seed}, {from} to {to}, kill {kill}");
-            seen[at_one_of(&stages, &work, &story) as usize] += 1;
+            let at = at_one_of(&stages, &work, &story);
+            assert!(at == from || at == to, "{story}: half way, at schema {at}");
+            seen[at as usize] += 1;
             run_as(to, &work, Direction::ToOwn, false).unwrap();
             at_one_of(&stages, &work, &story);
         }

@@ -604,3 +604,15 @@ fn an_older_schema_keeps_no_jobs_and_still_works() {
     assert_eq!(codes, ["store.not-in-schema"; 9]);
     assert_eq!(store.append(&[], 0).unwrap().appended, 0);
 }
+
+/// The log may be too short to have an event of that time.
+#[test]
+fn a_job_vouches_for_the_clock_too() {
+    let (folder, mut store) = store();
+    store.add_job(&new_job("run", 0, 0), 50 * DAY).unwrap();
+    for (day, believed) in [(50, false), (95, false), (90, true)] {
+        let other = Connection::open(folder.path().join("smolotchi.db")).unwrap();
+        other.execute("UPDATE jobs SET created_ms = ?1", (day * DAY,)).unwrap();
+        assert_eq!(store.lived(100 * DAY, 90).unwrap(), believed, "{day}");
+    }
+}

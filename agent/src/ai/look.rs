@@ -24,8 +24,10 @@ pub(crate) struct Look<'a> {
 impl Look<'_> {
     /// What core's senses see now. A core that has no such sense is an absent one.
     pub(crate) async fn observation(&self, kind: &str) -> Result<Value> {
-        match self.client.get(&format!("/v1/observations/{kind}")).await {
+        let path = format!("/v1/observations/{kind}");
+        match patiently(async || self.client.get(&path).await).await {
             Err(fault) if fault.code == Code::CoreRequest => Ok(super::actions::absent("core has no such sense")),
+            Err(fault) if fault.code == Code::CoreBusy => Ok(super::actions::absent("others kept core busy")),
             other => other,
         }
     }
@@ -57,3 +59,17 @@ impl Look<'_> {
         Ok(found.artifacts.into_iter().next())
     }
 }
+
+/// Asks again while others have core look for them: each time core has waited for a turn.
+pub(super) async fn patiently<T>(ask: impl AsyncFn() -> Result<T>) -> Result<T> {
+    for _ in 0..TRIES {
+        match ask().await {
+            Err(fault) if fault.code == Code::CoreBusy => {}
+            other => return other,
+        }
+    }
+    ask().await
+}
+
+/// How often core may be too busy before that is an answer.
+const TRIES: u32 = 5;

@@ -5,7 +5,7 @@
 
 use super::actions;
 use super::judge::{Came, Expected, INPUTS, Inputs, Seen, judge};
-use super::look::Look;
+use super::look::{Look, patiently};
 use super::plan::{Plan, Planned, Verdict, plan};
 use super::profile::Profile;
 use crate::client::Client;
@@ -198,7 +198,8 @@ impl Course<'_> {
 
 /// An artifact's content as a document of ours.
 pub(crate) async fn document<T: DeserializeOwned>(client: &Client, id: i64) -> Result<T> {
-    let content = client.content(&format!("/v1/artifacts/{id}/content")).await?;
+    let path = format!("/v1/artifacts/{id}/content");
+    let content = patiently(async || client.content(&path).await).await?;
     serde_json::from_slice(&content).map_err(|error| {
         Fault::new(Code::RunRecord, "what the run recorded is not what this release understands").fact("artifact", id).cause(&error)
     })

@@ -95,14 +95,15 @@ impl Folder {
         Ok(Incoming { file, path, hash: Sha256::new(), bytes: 0, kept: false })
     }
 
-    /// Keeps content for good; it survives a power cut when this returns. What is there already is written only once.
-    pub(crate) fn keep(&self, mut incoming: Incoming) -> Result<Content> {
+    /// Keeps content for good; it survives a power cut when this returns. What is there already is written only once:
+    /// then it says false.
+    pub(crate) fn keep(&self, mut incoming: Incoming) -> Result<(Content, bool)> {
         let sha256 = hex(&incoming.hash.clone().finalize());
         let content = Content { bytes: incoming.bytes, sha256 };
         let place = self.place(&content.sha256);
         // What lies there is trusted only after a look; anything else is replaced.
         if place.exists() && matches!(self.look(&content.sha256, content.bytes)?, Looked::Whole(_)) {
-            return Ok(content);
+            return Ok((content, false));
         }
         let failed = |error| Fault::io("could not take the content in", &incoming.path, &error);
         incoming.file.sync_all().map_err(failed)?;
@@ -111,7 +112,7 @@ impl Folder {
         }
         durable::rename(&incoming.path, &place)?;
         incoming.kept = true;
-        Ok(content)
+        Ok((content, true))
     }
 
     /// Reads the whole content and compares it with its name.

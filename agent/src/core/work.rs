@@ -175,10 +175,12 @@ impl Core {
     /// A job whose worker hung up before it heard of it is as it was before.
     async fn give_back(&self, id: i64, token: String) {
         match self.store(move |store| store.give_back_job(id, &token, clock::now_ms())).await {
-            Ok(_) => {
+            Ok(true) => {
                 self.unwatch_lease(id);
                 self.job_may_be_due();
             }
+            // Somebody else has it by now.
+            Ok(false) => {}
             // Then it comes back when the lease ends.
             Err(fault) => log::fault(&fault),
         }

@@ -81,7 +81,7 @@ impl State {
             State::Open => "Nothing was touched: the change goes on as if it had just been opened.",
             State::Saving => "A half-made slot is thrown away and made anew; the old version runs meanwhile.",
             State::Changing => {
-                "Before anything of the agent starts, the healer hands the same packages, kept and hashed, to dpkg again, whoever had run it; that finishes whatever dpkg had begun, and the migration, which is one transaction a step, with it. If dpkg had not begun, the executor runs it, or lets go of a change that was apt's."
+                "Before anything of the agent starts, the healer hands the same packages, kept and hashed, to dpkg again, whoever had run it; that finishes whatever dpkg had begun, and the migration, which is one transaction, with it. If dpkg had not begun, the executor runs it, or lets go of a change that was apt's."
             }
             State::Watching => {
                 "The new version is judged anew for a whole window; the reboot itself is not held against it. Where apt or dpkg was still at work, the healer finishes what it had begun first; only if a package can't be finished does the change go back."

@@ -254,6 +254,15 @@ impl Change<'_> {
 }
 
 impl Store {
+    /// Whether a job was made in a time, its ends included. Looks through the jobs; asked once a day at most.
+    pub(crate) fn has_job(&self, from_ms: i64, to_ms: i64) -> Result<bool> {
+        if self.schema < SCHEMA {
+            return Ok(false);
+        }
+        let read = || self.db.prepare_cached("SELECT 1 FROM jobs WHERE created_ms BETWEEN ?1 AND ?2")?.exists((from_ms, to_ms));
+        read().map_err(failed(&self.path, "could not read the jobs' times"))
+    }
+
     /// Queues a job, durably. Errors: `store.not-in-schema`, `io.disk-full`, `store.failed`.
     pub fn add_job(&mut self, new: &NewJob, now_ms: i64) -> Result<Job> {
         self.change("could not queue the job", now_ms, |change| {

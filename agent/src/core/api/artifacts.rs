@@ -137,17 +137,19 @@ async fn put(State(core): State<Arc<Core>>, Extension(caller): Extension<Caller>
     let keep = move || folder.keep(written(&folder, incoming, &rest)?);
     // Until the row is there, nothing may remove the content.
     let putting = core.work.gate.read().await;
-    let (sha256, stored) = if small {
+    let (sha256, new, stored) = if small {
         // It takes the disk no longer than the commit itself: both in one trip to that thread.
-        let both = move |store: &mut Store| keep().map(|content| (content.sha256.clone(), known(store, content)));
+        let both = move |store: &mut Store| keep().map(|(content, new)| (content.sha256.clone(), new, known(store, content)));
         core.owner.call(both).await??
     } else {
-        let content = beside(keep).await?;
-        (content.sha256.clone(), core.owner.call(move |store| known(store, content)).await?)
+        let (content, new) = beside(keep).await?;
+        (content.sha256.clone(), new, core.owner.call(move |store| known(store, content)).await?)
     };
     drop(putting);
     match stored {
         Ok(artifact) => Ok(Json(shown(artifact))),
+        // What was there before stays: a restored database may lack its row.
+        Err(fault) if !new => Err(fault.into()),
         Err(fault) => {
             core.forget_unknown(sha256).await.unwrap_or_else(|fault| log::fault(&fault));
             Err(fault.into())
