@@ -31,7 +31,7 @@ lint: ## formatting and clippy, as errors (needs rustfmt and clippy)
 	$(CARGO) clippy --workspace --all-targets --all-features --locked --quiet -- -D warnings
 
 test-fast: prepare ## unit and integration tests, repository rules; no machines
-	$(CARGO) test --workspace --exclude smolotchi-lab --features smolotchi-release/sign --locked
+	$(CARGO) test --workspace --exclude smolotchi-lab --features smolotchi-release/sign --locked --no-fail-fast
 	$(CARGO) test -p smolotchi-lab --lib --bins --test rules --locked
 
 test-lab: prepare dist-demo ## scenarios on real Debian machines, a seeded sample of the long ones

@@ -111,6 +111,8 @@ pub(super) const CLOCK: &str = "the clock says a time that the machine has not l
 
 /// The newest readings stay, however little room there is.
 const NEWEST_MS: i64 = DAY_MS;
+/// A clock is believed that was lived by for a week.
+const BELIEVED_DAYS: u32 = 28;
 
 /// What goes by number and age, and then the oldest of all kinds until there is room.
 fn all(store: &mut Store, asked: &Asked) -> Result<Vec<Going>, StoreError> {
@@ -131,8 +133,11 @@ fn all(store: &mut Store, asked: &Asked) -> Result<Vec<Going>, StoreError> {
                 rest.push((part.newest_ms, of_events(part)));
             }
         }
-        // By a clock that went ahead all of them would be old.
-        let newest_ms = store.newest_reading_ms()?.map_or(asked.now_ms, |at_ms| at_ms.min(asked.now_ms));
+        // By a clock that went ahead all of them would be old: then the newest one's day stays.
+        let newest_ms = match store.newest_reading_ms()? {
+            Some(at_ms) if at_ms < asked.now_ms && !store.lived(asked.now_ms, BELIEVED_DAYS)? => at_ms,
+            _ => asked.now_ms,
+        };
         for part in spans(store, newest_ms.saturating_sub(NEWEST_MS))? {
             if readings.is_none_or(|last| part.from_ms > last) {
                 rest.push((part.to_ms, of_readings(&part)));
@@ -360,6 +365,10 @@ mod tests {
             let said = block_on(apply(&owner, asked, true)).unwrap();
             assert_eq!(kinds(&said), expected, "{asked:?}");
         }
+        // By a clock that went ahead every reading is old; the newest one's day stays.
+        let ahead = Asked { now_ms: now + 40 * DAY_MS, ..short(None, Some(1 << 30), Some(0)) };
+        let said = block_on(apply(&owner, ahead, true)).unwrap();
+        assert!(!said.going.is_empty() && said.going.iter().all(|part| part.kind == "events"), "{said:?}");
         let all = short(Some(before - 400_000), None, None);
         let said = block_on(apply(&owner, all, true)).unwrap();
         let done = block_on(apply(&owner, all, false)).unwrap();
