@@ -432,9 +432,9 @@ fn large(args: &Args, bench: &Bench<'_>, lines: &mut Lines) -> Result<()> {
         workers.into_iter().try_for_each(|worker| worker.join().unwrap_or_else(|_| Err(failed("a caller broke", &"panic"))))
     })?;
     let (seconds, cpu) = (began.elapsed().as_secs_f64(), (agent.costs()?.cpu - before.cpu).as_secs_f64());
-    lines.add("the page `now`: CPU of web, core and ai", "µs", cpu * 1e6 / REQUESTS as f64, None, Some(Bound::Most(80.0)));
-    lines.add("the page `now`: by CPU of web, core and ai", "requests/s", REQUESTS as f64 / cpu, None, Some(Bound::Least(10_000.0)));
-    lines.add("the page `now`: by the clock, the callers on the same two cores", "requests/s", REQUESTS as f64 / seconds, None, None);
+    lines.add("the page now: CPU of web, core and ai", "µs", cpu * 1e6 / REQUESTS as f64, None, Some(Bound::Most(80.0)));
+    lines.add("the page now: by CPU of web, core and ai", "requests/s", REQUESTS as f64 / cpu, None, Some(Bound::Least(10_000.0)));
+    lines.add("the page now: by the clock, the callers on the same two cores", "requests/s", REQUESTS as f64 / seconds, None, None);
     for path in ["/timeline", "/findings", "/jobs", "/artifacts", "/readings", "/upgrades"] {
         let before = agent.costs()?;
         for _ in 0..200 {
@@ -446,6 +446,8 @@ fn large(args: &Args, bench: &Bench<'_>, lines: &mut Lines) -> Result<()> {
     }
     append(bench, 100_000)?;
     puts(bench, 5_000, 500)?;
+    lines.add("memory at the end of a load", "MB PSS", agent.pss()?, None, None);
+    std::thread::sleep(SETTLED);
     lines.add("memory after a load", "MB PSS", agent.pss()?, None, Some(Bound::Most(10.0)));
     agent.stop()
 }
