@@ -1,4 +1,4 @@
-//! `/usr/bin/smolotchi`: the services core, web, display and prune, and the operator's verbs. This file only starts the command.
+//! `/usr/bin/smolotchi`: the services core, web, ai and display, prune, and the operator's verbs. This file only starts the command.
 
 mod account;
 mod ai;

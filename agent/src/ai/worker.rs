@@ -41,7 +41,6 @@ pub(crate) fn run(paths: &Paths) -> Result<Exit> {
         let worker = Worker { client: Client::new(paths.socket()), paths, notify: Notify::from_env() };
         let owner = this_process("ai")?;
         worker.notify.ready(&format!("version {VERSION}"));
-        memory::give_back();
         log::note(Kind::Ready, format!("ai {VERSION} is ready"));
         let mut stop = pin!(async {
             tokio::select! {

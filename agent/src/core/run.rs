@@ -118,7 +118,6 @@ async fn turn(paths: &Paths, handed: Handed, (settings, configured): (Settings, 
     };
     let calls = tokio::spawn(serve(listener, api::router(core.clone()), Places::Each, quiet, stopped));
     notify.ready(&format!("version {VERSION}, schema {schema}"));
-    core.owner.post(give_back).await?;
     log::note(Kind::Ready, format!("core {VERSION} is ready, schema {schema}"));
     super::schedule::begin(&core);
     #[cfg(feature = "demo-crash")]

@@ -53,7 +53,6 @@ pub(crate) fn run(paths: &Paths, listen: Option<SocketAddr>) -> Result<Exit> {
         drop(stopped);
         let notify = Notify::from_env();
         notify.ready(&format!("version {VERSION} at {addresses}"));
-        memory::give_back();
         log::note(Kind::Ready, format!("web {VERSION} is ready at {addresses}"));
         tokio::select! {
             _ = terminate.recv() => {}
