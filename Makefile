@@ -37,6 +37,7 @@ test-fast: prepare ## unit and integration tests, repository rules; no machines
 test-lab: prepare dist-demo ## scenarios on real Debian machines, a seeded sample of the long ones
 	$(CARGO) test -p smolotchi-lab --test lab --test first_light --test healing --test ansible --locked -- --nocapture --test-threads=2
 	$(CARGO) test -p smolotchi-lab --test ways --test scripts --test policy --test model --test runtime --test soak --locked -- --nocapture --test-threads=2
+	$(CARGO) test -p smolotchi-lab --test web --locked -- --nocapture --test-threads=1
 	$(CARGO) test -p smolotchi-lab --test crash --locked -- --nocapture --test-threads=1
 
 test: test-fast test-lab ## everything
@@ -47,7 +48,7 @@ figures: ## draw the documentation's pictures from what the code wrote (needs gr
 # For millions of rows.
 OPTIMISED = $(foreach package,libsqlite3-sys rusqlite smolotchi-store,--config profile.dev.package.$(package).opt-level=2)
 
-test-full: ## everything, with the long suites whole (SEED, CUTS, SEQUENCES, ROWS and KILLS choose; SHARD=2/8 takes a part of the crash matrix)
+test-full: ## everything, with the long suites whole (SEED, CUTS, SEQUENCES, REQUESTS, ROWS and KILLS choose; SHARD=2/8 takes a part of the crash matrix)
 	ROWS=$${ROWS:-1000000} $(CARGO) test $(OPTIMISED) -p smolotchi-store --locked --lib --test walks -- --nocapture --test-threads=1 migrations identity steps
 	KILLS=$${KILLS:-1000} $(CARGO) test $(OPTIMISED) -p smolotchi-store --locked --test kills -- --nocapture
-	CRASH=full CUTS=$${CUTS:-50} WHOLE=1 SEQUENCES=$${SEQUENCES:-200} RESTARTS=$${RESTARTS:-200} HOURS=$${HOURS:-24} $(MAKE) test
+	CRASH=full CUTS=$${CUTS:-50} WHOLE=1 SEQUENCES=$${SEQUENCES:-200} RESTARTS=$${RESTARTS:-200} REQUESTS=$${REQUESTS:-20000} HOURS=$${HOURS:-24} $(MAKE) test

@@ -1,7 +1,7 @@
-//! HTTP/1.1 over a listener, with limits: how many callers at once, how long each may take, how a stop drains them.
+//! HTTP/1.1 over core's sockets, with limits: how many callers at once, how long each may take, how a stop drains them.
 //!
-//! Used by core (unix socket) and web (TCP, with TLS or without, or a unix socket). One request for each connection: a stop then waits for nobody's idle
-//! connection, and neither does an upgrade.
+//! Used by core; web, whom anybody may call, has `web/door.rs`. One request for each connection: a stop then waits for nobody's idle connection, and
+//! neither does an upgrade.
 
 use crate::memory;
 use axum::Router;
@@ -15,13 +15,11 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, UnixListener};
-use tokio::sync::{Semaphore, watch};
+use tokio::net::UnixListener;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio_rustls::TlsAcceptor;
 
-/// The most calls at once of one user; to web, of everybody together. A user's further calls of core are hung up on: one
-/// user's idle connections must not keep another's out. At web they wait in the kernel's queue.
+/// The most calls at once of one user. Further ones are hung up on: one user's idle connections must not keep another's out.
 const MAX_CALLS: usize = 16;
 /// How long a caller may take to say what it wants.
 const HEADER_TIME: Duration = Duration::from_secs(10);
@@ -41,29 +39,9 @@ const MANY: u32 = 8;
 pub(crate) enum Listener {
     /// A unix socket.
     Unix(UnixListener),
-    /// A TCP socket.
-    Tcp(TcpListener),
-    /// A TCP socket whose callers speak TLS.
-    Tls(TcpListener, TlsAcceptor),
 }
 
-/// Whose places are taken.
-#[derive(Debug, Clone)]
-pub(crate) enum Places {
-    /// Each user has its own; whoever finds none is hung up on.
-    Each,
-    /// All callers of all listeners that were given these have them together, and wait for one.
-    Shared(Arc<Semaphore>),
-}
-
-impl Places {
-    /// Places for everybody together.
-    pub(crate) fn shared() -> Self {
-        Places::Shared(Arc::new(Semaphore::new(MAX_CALLS)))
-    }
-}
-
-/// Who calls: the uid from the kernel (SO_PEERCRED); `None` over TCP.
+/// Who calls: the uid from the kernel (SO_PEERCRED), if it tells.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Caller(pub(crate) Option<u32>);
 
@@ -100,19 +78,12 @@ impl Drop for Place {
 
 /// Serves until `stop` is true, then finishes the answers under way. Calls `quiet` when many callers have come and then none for a
 /// while, and once after the start.
-pub(crate) async fn serve(listener: Listener, router: Router, places: Places, quiet: impl Fn(), mut stop: watch::Receiver<bool>) {
+pub(crate) async fn serve(listener: Listener, router: Router, quiet: impl Fn(), mut stop: watch::Receiver<bool>) {
     let room = Arc::<Room>::default();
     let mut calls = JoinSet::new();
     let mut came = MANY;
     loop {
         while calls.try_join_next().is_some() {}
-        // Looked for, not taken: a listener that nobody calls must not keep a place from the others.
-        if let Places::Shared(places) = &places {
-            tokio::select! {
-                _ = places.acquire() => {}
-                _ = stop.wait_for(|stop| *stop) => break,
-            }
-        }
         let accepted = tokio::select! {
             accepted = accept(&listener, &router, stop.clone()) => accepted,
             () = tokio::time::sleep(memory::QUIET), if came >= MANY => {
@@ -132,24 +103,11 @@ pub(crate) async fn serve(listener: Listener, router: Router, places: Places, qu
             }
         };
         // A caller that is too slow or goes away is its own business.
-        match &places {
-            Places::Each => {
-                if let Some(place) = room.enter(caller) {
-                    calls.spawn(async move {
-                        let _ = tokio::time::timeout(CALL_TIME, call).await;
-                        drop(place);
-                    });
-                }
-            }
-            Places::Shared(places) => {
-                let places = places.clone();
-                calls.spawn(async move {
-                    // Another listener may have been faster; then this caller waits for the next place.
-                    let place = places.acquire().await;
-                    let _ = tokio::time::timeout(CALL_TIME, call).await;
-                    drop(place);
-                });
-            }
+        if let Some(place) = room.enter(caller) {
+            calls.spawn(async move {
+                let _ = tokio::time::timeout(CALL_TIME, call).await;
+                drop(place);
+            });
         }
     }
     let _ = tokio::time::timeout(DRAIN_TIME, async { while calls.join_next().await.is_some() {} }).await;
@@ -163,28 +121,6 @@ async fn accept(listener: &Listener, router: &Router, stop: watch::Receiver<bool
             let (stream, _) = listener.accept().await?;
             let caller = Caller(stream.peer_cred().ok().map(|cred| cred.uid()));
             (caller, Box::pin(answer(stream, service(router, caller), stop)))
-        }
-        Listener::Tcp(listener) => {
-            let (stream, _) = listener.accept().await?;
-            (Caller(None), Box::pin(answer(stream, service(router, Caller(None)), stop)))
-        }
-        Listener::Tls(listener, tls) => {
-            let (stream, _) = listener.accept().await?;
-            let (handshake, service) = (tls.accept(stream), service(router, Caller(None)));
-            let call = async move {
-                let mut stopped = stop.clone();
-                let silent = async {
-                    let _ = stopped.wait_for(|stop| *stop).await;
-                    tokio::time::sleep(SPEAK_TIME).await;
-                };
-                tokio::select! {
-                    stream = tokio::time::timeout(HEADER_TIME, handshake) => if let Ok(Ok(stream)) = stream {
-                        answer(stream, service, stop).await;
-                    },
-                    () = silent => {}
-                }
-            };
-            (Caller(None), Box::pin(call))
         }
     })
 }
@@ -232,13 +168,13 @@ mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     /// A server, its stop, and a caller that it has let in but that hasn't said anything yet.
-    async fn let_in() -> (tokio::task::JoinHandle<()>, watch::Sender<bool>, tokio::net::TcpStream) {
+    async fn let_in() -> (tokio::task::JoinHandle<()>, watch::Sender<bool>, tokio::net::UnixStream) {
         let router = Router::new().route("/", axum::routing::get(async || "hello"));
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let listener = UnixListener::bind(folder.path().join("socket")).unwrap();
         let (stop, stopped) = watch::channel(false);
-        let served = tokio::spawn(serve(Listener::Tcp(listener), router, Places::shared(), || {}, stopped));
-        let caller = tokio::net::TcpStream::connect(address).await.unwrap();
+        let served = tokio::spawn(serve(Listener::Unix(listener), router, || {}, stopped));
+        let caller = tokio::net::UnixStream::connect(folder.path().join("socket")).await.unwrap();
         // Those who wait for the stop: the server, the next caller's place, and this caller.
         while stop.receiver_count() < 3 {
             tokio::task::yield_now().await;
@@ -261,57 +197,6 @@ mod tests {
         caller.read_to_string(&mut answer).await.unwrap();
         assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("hello"), "{answer:?}");
         served.await.unwrap();
-    }
-
-    #[tokio::test]
-    async fn who_comes_while_all_places_are_taken_waits() {
-        let (_served, _stop, first) = let_in().await;
-        let address = first.peer_addr().unwrap();
-        let mut idle = vec![first];
-        while idle.len() < MAX_CALLS {
-            idle.push(tokio::net::TcpStream::connect(address).await.unwrap());
-        }
-        let mut caller = tokio::net::TcpStream::connect(address).await.unwrap();
-        caller.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
-        // Long enough to be hung up on, on a busy machine too.
-        tokio::time::sleep(SPEAK_TIME / 5).await;
-        drop(idle);
-        let mut answer = String::new();
-        caller.read_to_string(&mut answer).await.unwrap();
-        assert!(answer.starts_with("HTTP/1.1 200"), "{answer:?}");
-    }
-
-    #[tokio::test]
-    async fn many_listeners_have_no_more_places_than_one() {
-        let places = Places::shared();
-        let (_stop, stopped) = watch::channel(false);
-        let mut addresses = Vec::new();
-        for _ in 0..3 {
-            let router = Router::new().route("/", axum::routing::get(async || "hello"));
-            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-            addresses.push(listener.local_addr().unwrap());
-            tokio::spawn(serve(Listener::Tcp(listener), router, places.clone(), || {}, stopped.clone()));
-        }
-        let Places::Shared(free) = &places else { panic!("not shared") };
-        let mut idle = Vec::new();
-        while idle.len() < MAX_CALLS {
-            idle.push(tokio::net::TcpStream::connect(addresses[idle.len() % 2]).await.unwrap());
-        }
-        tokio::time::timeout(DRAIN_TIME, async {
-            while free.available_permits() > 0 {
-                tokio::task::yield_now().await;
-            }
-        })
-        .await
-        .expect("each of them has a place");
-        let mut caller = tokio::net::TcpStream::connect(addresses[2]).await.unwrap();
-        caller.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
-        let mut answer = [0; 1024];
-        let early = tokio::time::timeout(SPEAK_TIME, caller.read(&mut answer)).await;
-        assert!(early.is_err(), "answered beyond the places: {early:?}");
-        drop(idle);
-        let read = tokio::time::timeout(DRAIN_TIME, caller.read(&mut answer)).await.expect("never answered").unwrap();
-        assert!(answer[..read].starts_with(b"HTTP/1.1 200"));
     }
 
     #[tokio::test]

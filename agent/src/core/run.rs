@@ -13,7 +13,7 @@ use crate::memory;
 use crate::notify::Notify;
 use crate::paths::Paths;
 use crate::release::VERSION;
-use crate::serve::{Places, serve};
+use crate::serve::serve;
 use crate::store_fault::store_fault;
 use serde_json::json;
 use smolotchi_operator::log::{self, Kind};
@@ -116,7 +116,7 @@ async fn turn(paths: &Paths, handed: Handed, (settings, configured): (Settings, 
         let owner = tidy.clone();
         tokio::spawn(async move { owner.post(give_back).await });
     };
-    let calls = tokio::spawn(serve(listener, api::router(core.clone()), Places::Each, quiet, stopped));
+    let calls = tokio::spawn(serve(listener, api::router(core.clone()), quiet, stopped));
     notify.ready(&format!("version {VERSION}, schema {schema}"));
     log::note(Kind::Ready, format!("core {VERSION} is ready, schema {schema}"));
     super::schedule::begin(&core);

@@ -2,7 +2,7 @@
 
 use super::access::Token;
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use std::sync::Arc;
@@ -13,7 +13,7 @@ const POLICY: &str = "default-src 'none'; style-src 'self'; img-src 'self'; base
 const MAX_ADDRESS: usize = 2048;
 
 /// The strict headers of every answer.
-const HEADERS: [(HeaderName, &str); 7] = [
+pub(super) const HEADERS: [(HeaderName, &str); 7] = [
     (header::CONTENT_SECURITY_POLICY, POLICY),
     (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
     (header::X_FRAME_OPTIONS, "DENY"),
@@ -31,12 +31,10 @@ pub(super) struct Gate {
     pub(super) token: Option<Token>,
 }
 
-/// Answers only reading requests for a name of ours, by who knows the token: a page elsewhere must not read this one by
-/// rebinding its name.
+/// Answers only requests for a name of ours, by who knows the token: a page elsewhere must not read this one by rebinding its
+/// name. That it only reads and names one host is known of its head.
 pub(super) async fn guard(State(gate): State<Arc<Gate>>, request: Request, next: Next) -> Response {
-    let mut response = if ![Method::GET, Method::HEAD].contains(request.method()) {
-        (StatusCode::METHOD_NOT_ALLOWED, [(header::ALLOW, "GET, HEAD")], "This page can only be read.\n").into_response()
-    } else if !is_ours(request.headers(), &gate.hosts) {
+    let mut response = if !is_ours(request.headers(), request.uri(), &gate.hosts) {
         (StatusCode::MISDIRECTED_REQUEST, "This name is not served here; see [web] hosts in: smolotchi config show\n").into_response()
     } else if !gate.token.is_none_or(|token| knows(request.headers(), token)) {
         let ask = [(header::WWW_AUTHENTICATE, "Basic realm=\"smolotchi\", charset=\"UTF-8\"")];
@@ -59,10 +57,15 @@ fn knows(headers: &HeaderMap, token: Token) -> bool {
     token.is_in(header)
 }
 
-/// Whether the one Host header names this machine: loopback names, or those configured; any port.
-fn is_ours(headers: &HeaderMap, hosts: &[String]) -> bool {
+/// Whether the one Host header names this machine, and so does the address, where that names a host.
+fn is_ours(headers: &HeaderMap, uri: &Uri, hosts: &[String]) -> bool {
     let mut given = headers.get_all(header::HOST).iter();
     let (Some(host), None) = (given.next().and_then(|host| host.to_str().ok()), given.next()) else { return false };
+    names_us(host, hosts) && uri.authority().is_none_or(|authority| names_us(authority.as_str(), hosts))
+}
+
+/// Whether this is a name of loopback, or one that is configured; any port.
+fn names_us(host: &str, hosts: &[String]) -> bool {
     let name = match host.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
         Some((name, port)) if is_port(port) => name,
         Some(_) => return false,
@@ -110,7 +113,11 @@ mod tests {
             for host in given {
                 headers.append(header::HOST, HeaderValue::from_str(host).unwrap());
             }
-            assert_eq!(is_ours(&headers, &hosts), ours, "{given:?}");
+            assert_eq!(is_ours(&headers, &Uri::from_static("/"), &hosts), ours, "{given:?}");
         }
+        let headers = HeaderMap::from_iter([(header::HOST, HeaderValue::from_static("localhost"))]);
+        let of = |uri: &'static str| is_ours(&headers, &Uri::from_static(uri), &hosts);
+        assert!(of("http://localhost:80/") && of("http://NODE7.example/x"));
+        assert!(!of("http://evil.example/") && !of("http://localhost@evil.example/") && !of("http://evil.example@localhost/"));
     }
 }

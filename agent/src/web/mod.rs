@@ -5,7 +5,9 @@
 
 mod access;
 mod asked;
+mod door;
 mod guard;
+mod head;
 mod metrics;
 mod pages;
 mod part;
@@ -18,8 +20,8 @@ use crate::memory;
 use crate::notify::Notify;
 use crate::paths::Paths;
 use crate::release::VERSION;
-use crate::serve::{Listener, Places, serve};
 use access::{Access, Reach};
+use door::{Door, Listener};
 use listenfd::ListenFd;
 use smolotchi_operator::log::{self, Kind};
 use smolotchi_operator::{Code, Exit, Fault, Result};
@@ -46,9 +48,9 @@ pub(crate) fn run(paths: &Paths, listen: Option<SocketAddr>) -> Result<Exit> {
         let addresses = sockets.iter().map(Socket::address).collect::<Vec<_>>().join(", ");
         let (stop, stopped) = watch::channel(false);
         let router = routes::router(paths, settings, access.token);
-        let (mut served, places) = (JoinSet::new(), Places::shared());
+        let (mut served, door) = (JoinSet::new(), Door::new(router));
         for socket in sockets {
-            served.spawn(serve(socket.in_loop(&access)?, router.clone(), places.clone(), memory::give_back, stopped.clone()));
+            served.spawn(door.clone().serve(socket.in_loop(&access)?, memory::give_back, stopped.clone()));
         }
         drop(stopped);
         let notify = Notify::from_env();

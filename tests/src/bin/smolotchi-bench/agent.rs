@@ -94,7 +94,7 @@ pub(crate) fn measure(args: &Args) -> Result<String> {
 
 fn all(args: &Args, program: &Path, work: &Path) -> Result<Vec<Line>> {
     type Part = fn(&Args, &Bench<'_>, &mut Lines) -> Result<()>;
-    let parts: [(&str, Part); 7] = [
+    let parts: [(&str, Part); 8] = [
         ("fresh", fresh),
         ("idle", idle),
         ("events", events),
@@ -102,6 +102,7 @@ fn all(args: &Args, program: &Path, work: &Path) -> Result<Vec<Line>> {
         ("artifacts", artifacts),
         ("large", large),
         ("migration", migration),
+        ("crowd", crowd),
     ];
     let mut lines = Lines::default();
     for (name, part) in parts {
@@ -193,6 +194,27 @@ fn fresh(_: &Args, bench: &Bench<'_>, lines: &mut Lines) -> Result<()> {
     let database = bench.node.database().display().to_string();
     let peer = average(20, || cpu_of(Command::new("sqlite3").args(["-readonly", &database, "SELECT count(*) FROM events"])))?;
     lines.add("a verb (status)", "ms CPU", verb, Some(("sqlite3, one count", peer)), Some(Bound::Most(4.0)));
+    agent.stop()
+}
+
+/// What web answers when many ask at once, by wrk, and what it needs for that.
+fn crowd(_: &Args, bench: &Bench<'_>, lines: &mut Lines) -> Result<()> {
+    let agent = Agent::start(bench)?;
+    for (path, callers) in [("/api/health", 16), ("/", 16), ("/", 1000)] {
+        let page = format!("http://{WEB}{path}");
+        let output = Command::new("wrk").args(["-t", "2", "-c", &callers.to_string(), "-d", "10s", "--latency", &page]).output();
+        let output = output.map_err(|error| failed("could not run wrk", &error))?;
+        let said = String::from_utf8_lossy(&output.stdout);
+        let word = |before: &str| said.split(before).nth(1).and_then(|rest| rest.split_ascii_whitespace().next());
+        let rate = word("Requests/sec:").and_then(|rate| rate.parse().ok()).ok_or_else(|| failed("wrk named no rate", &said))?;
+        lines.add(&format!("answers of {path} to {callers} callers"), "a second", rate, None, None);
+        let late = word("99%").unwrap_or_default();
+        let (number, unit) = late.split_at(late.find(|c: char| c.is_ascii_alphabetic()).unwrap_or(late.len()));
+        let scale = [("us", 1e-3), ("ms", 1.0), ("s", 1e3)].into_iter().find(|(name, _)| *name == unit).map(|(_, scale)| scale);
+        let late = number.parse::<f64>().ok().zip(scale).ok_or_else(|| failed("wrk named no latency", &said))?;
+        lines.add(&format!("99 of 100 of these answers within ({path}, {callers})"), "ms", late.0 * late.1, None, None);
+    }
+    lines.add("memory at the end of a crowd", "MB PSS", agent.pss()?, None, Some(Bound::Most(16.0)));
     agent.stop()
 }
 
