@@ -160,7 +160,9 @@ CREATE TABLE segments (
     anchor    BLOB
 ) STRICT;
 INSERT INTO segments (slot, first_id, last_id, events, bytes, oldest_ms, newest_ms)
-SELECT 0, min(id), max(id), count(*), sum(octet_length(topic) + octet_length(body)), min(at_ms), max(at_ms) FROM events_00 HAVING count(*) > 0;
+SELECT 0, (SELECT min(id) FROM events_00), (SELECT max(id) FROM events_00), count(*),
+    (SELECT sum(events * octet_length(name)) FROM topics) + sum(octet_length(body)), min(at_ms), max(at_ms)
+FROM events_00 HAVING count(*) > 0;
 
 -- The counts, kept for each segment, so that a dropped one is subtracted without reading it.
 CREATE TABLE segment_topics (

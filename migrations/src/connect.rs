@@ -157,15 +157,20 @@ pub(crate) fn problems_beside(db: &Connection, path: &Path, left_out: &[String])
 /// As [`problems`] with `full`, but what the tables of events demand of a row is not worked out: the recorded checks, which are run
 /// next, demand the same of every event, and that is most of the time of a large log.
 pub(crate) fn problems_beside_checks(db: &Connection, path: &Path) -> Result<Vec<String>> {
-    let set = |on: bool| db.pragma_update(None, "ignore_check_constraints", on).map_err(failed(path, "could not set up the check"));
-    set(true)?;
-    let found = problems(db, path, true);
-    set(false)?;
-    let mut found = found?;
+    let mut found = without_demands(db, path, || problems(db, path, true))?;
     if found.is_empty() {
         found = said(quick_checks(db, |table| table != "events" && !table.starts_with("events_")), path)?;
     }
     Ok(found)
+}
+
+/// Works without looking at what a table demands of a row (CHECK): whoever calls this looks at all of it afterwards.
+pub(crate) fn without_demands<T>(db: &Connection, path: &Path, work: impl FnOnce() -> Result<T>) -> Result<T> {
+    let look = |on: bool| db.pragma_update(None, "ignore_check_constraints", !on).map_err(failed(path, "could not set up the check"));
+    look(false)?;
+    let done = work();
+    look(true)?;
+    done
 }
 
 fn quick_checks(db: &Connection, which: impl Fn(&str) -> bool) -> rusqlite::Result<Vec<String>> {

@@ -274,6 +274,25 @@ fn a_row_that_its_table_would_refuse_stops_a_migration() {
 }
 
 #[test]
+#[cfg_attr(schema_1, ignore = "this build has schema 1 only")]
+fn a_topic_that_is_counted_wrong_stops_a_migration() {
+    let (_folder, path) = database(6);
+    fill(&mut Store::open_as(6, &path).unwrap(), &mut Dice(3), 200);
+    let whole = std::fs::read(&path).unwrap();
+    for (way, says) in [
+        ("UPDATE topics SET events = events + 1 WHERE name = 'plain'", "topic plain counts "),
+        ("INSERT INTO topics (name, events, first_id) VALUES ('none', 3, 1)", "topic none counts 3, but there are 0"),
+        ("DELETE FROM topics WHERE name = 'plain'", "topic plain is not in the dictionary"),
+    ] {
+        std::fs::write(&path, &whole).unwrap();
+        assert_eq!(Connection::open(&path).unwrap().execute(way, ()).unwrap(), 1, "{way}");
+        let error = run(&path, Direction::UpOnly, false).unwrap_err();
+        assert!(error.facts().iter().any(|(_, fact)| fact.contains(says)), "{way}: {error:?}");
+        assert_eq!(inspect(&path).unwrap().current, 6, "{way}");
+    }
+}
+
+#[test]
 fn a_record_with_a_gap_is_damage() {
     let (_folder, path) = database(schema_own());
     add_future(&path, Some("DROP TABLE marvel"));
