@@ -8,7 +8,7 @@ mod common;
 use common::{Dice, audit, database, fill, retain};
 use rusqlite::Connection;
 use smolotchi_store::migrate::{Direction, run_as};
-use smolotchi_store::{AuditReport, NewEvent, Reason, RetentionPolicy, Store, check, schema_own};
+use smolotchi_store::{AuditReport, Going, NewEvent, Reason, RetentionPolicy, Store, check, schema_own};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -175,25 +175,21 @@ fn the_plan_says_which_segments_go_and_why() {
     for day in 0..5 {
         store.append(&vec![event.clone(); 10], day * 24 * 3600 * 1000).unwrap();
     }
-    let plan = |policy: RetentionPolicy, free| {
-        let going = store.plan_retention(&policy, 5 * 24 * 3600 * 1000, free).unwrap();
-        going.iter().map(|going| (going.name.clone(), going.first_id, going.last_id, going.reason)).collect::<Vec<_>>()
-    };
-    let none = RetentionPolicy::default();
+    let (now_ms, none) = (5 * 24 * 3600 * 1000, RetentionPolicy::default());
+    let named =
+        |going: Vec<Going>| going.into_iter().map(|going| (going.name, going.first_id, going.last_id, going.reason)).collect::<Vec<_>>();
+    let plan = |policy: RetentionPolicy| named(store.plan_retention(&policy, now_ms).unwrap());
     let first = |reason| ("events_01".to_owned(), 1, 10, reason);
-    assert_eq!(plan(none, Some(0)), []);
-    assert_eq!(plan(RetentionPolicy { max_events: Some(41), ..none }, None), []);
-    assert_eq!(plan(RetentionPolicy { max_events: Some(40), ..none }, None), [first(Reason::Count)]);
-    assert_eq!(plan(RetentionPolicy { max_events: Some(0), ..none }, None).len(), 4);
-    assert_eq!(plan(RetentionPolicy { max_age_days: Some(4), ..none }, None), [first(Reason::Age)]);
-    assert_eq!(plan(RetentionPolicy { max_age_days: Some(0), ..none }, None).len(), 4);
-    assert_eq!(plan(RetentionPolicy { min_free_bytes: Some(30_000), ..none }, Some(15_000)), [first(Reason::Disk)]);
-    assert_eq!(plan(RetentionPolicy { min_free_bytes: Some(30_000), ..none }, None), []);
-    let used = store.summary().unwrap().bytes;
-    let plan = |policy: RetentionPolicy| store.plan_retention(&policy, 0, None).unwrap();
-    assert_eq!(plan(RetentionPolicy { max_bytes: Some(used), ..none }), []);
-    let going = plan(RetentionPolicy { max_bytes: Some(used - 40_000), ..none });
-    assert_eq!(going.iter().map(|going| going.reason).collect::<Vec<_>>(), [Reason::Bytes, Reason::Bytes]);
+    assert_eq!(plan(none), []);
+    assert_eq!(plan(RetentionPolicy { max_events: Some(41), ..none }), []);
+    assert_eq!(plan(RetentionPolicy { max_events: Some(40), ..none }), [first(Reason::Count)]);
+    assert_eq!(plan(RetentionPolicy { max_events: Some(0), ..none }).len(), 4);
+    assert_eq!(plan(RetentionPolicy { max_age_days: Some(4), ..none }), [first(Reason::Age)]);
+    assert_eq!(plan(RetentionPolicy { max_age_days: Some(0), ..none }).len(), 4);
+    let spare = named(store.spare(now_ms).unwrap());
+    assert_eq!((spare.len(), &spare[0]), (4, &first(Reason::Bytes)));
+    let one = &store.spare(now_ms).unwrap()[0];
+    assert!((30_000..31_000).contains(&one.bytes), "{one:?}");
 }
 
 /// What a plan named and what changed since isn't removed.
@@ -201,9 +197,10 @@ fn the_plan_says_which_segments_go_and_why() {
 fn a_plan_that_is_out_of_date_removes_nothing() {
     let (_folder, path) = filled();
     let mut store = Store::open(&path).unwrap();
-    let going = store.plan_retention(&RetentionPolicy { max_events: Some(1), ..RetentionPolicy::default() }, 0, None).unwrap();
-    assert_eq!(store.remove(going[1].first_id, going[1].last_id).unwrap(), going[1].events);
-    assert_eq!(store.remove(going[1].first_id, going[1].last_id).unwrap(), 0);
+    let going = store.plan_retention(&RetentionPolicy { max_events: Some(1), ..RetentionPolicy::default() }, 0).unwrap();
+    let part = [(going[1].first_id, going[1].last_id)];
+    assert_eq!(store.remove_parts(&part).unwrap(), [going[1].events]);
+    assert_eq!(store.remove_parts(&part).unwrap(), [0]);
     assert!(!audit(&store).whole, "a hole in the middle of the log is told");
 }
 
@@ -213,7 +210,7 @@ fn parts_removed_together_write_less() {
     let wrote = [true, false].map(|together| {
         let (_folder, path) = filled();
         let mut store = Store::open(&path).unwrap();
-        let going = store.plan_retention(&RetentionPolicy { max_events: Some(1), ..RetentionPolicy::default() }, 0, None).unwrap();
+        let going = store.plan_retention(&RetentionPolicy { max_events: Some(1), ..RetentionPolicy::default() }, 0).unwrap();
         let mut parts: Vec<_> = going.iter().map(|going| (going.first_id, going.last_id)).collect();
         let mut events: Vec<_> = going.iter().map(|going| going.events).collect();
         assert!(parts.len() > 3);
@@ -225,7 +222,7 @@ fn parts_removed_together_write_less() {
         let gone = if together {
             store.remove_parts(&parts).unwrap()
         } else {
-            parts.iter().map(|(first_id, last_id)| store.remove(*first_id, *last_id).unwrap()).collect()
+            parts.iter().flat_map(|part| store.remove_parts(&[*part]).unwrap()).collect()
         };
         assert_eq!(gone, events);
         assert!(audit(&store).whole);
@@ -287,4 +284,31 @@ fn a_reader_is_not_disturbed_by_giving_back() {
     drop(Connection::open(&path).unwrap());
     fill(&mut store, &mut Dice(5), 5);
     assert!(audit(&store).whole);
+}
+
+/// The migration of the demonstration that can't be undone leaves a log that an audit understands, and that goes on.
+#[test]
+fn after_the_demonstrations_migration_the_log_is_whole() {
+    let (_folder, path) = database(6);
+    fill(&mut Store::open_as(6, &path).unwrap(), &mut Dice(5), 100);
+    run_as(schema_own(), &path, Direction::UpOnly, false).unwrap();
+    let mut store = Store::open(&path).unwrap();
+    store.full_at(40);
+    fill(&mut store, &mut Dice(6), 300);
+    let before = store.recent(1000).unwrap();
+    drop(store);
+    Connection::open(&path).unwrap().execute_batch(include_str!("../demo/0008_irreversible/up.sql")).unwrap();
+    let mut store = Store::open(&path).unwrap();
+    let mut expected = before.clone();
+    expected.iter_mut().for_each(|event| event.at_ms -= event.at_ms % 1000);
+    assert_ne!(expected, before);
+    assert_eq!(store.recent(1000).unwrap(), expected);
+    let report = audit(&store);
+    assert_eq!((report.whole, report.events, report.unsealed), (true, 400, 400), "{report:?}");
+    fill(&mut store, &mut Dice(7), 100);
+    let report = audit(&store);
+    assert_eq!((report.whole, report.events, report.sealed), (true, 500, 100), "{report:?}");
+    drop(store);
+    let found = check(&path, true).unwrap();
+    assert!(found.ok, "{found:?}");
 }
