@@ -27,10 +27,6 @@ pub struct RetentionPolicy {
     pub max_events: Option<u64>,
     /// A segment goes when its newest event is older than so many days.
     pub max_age_days: Option<u32>,
-    /// The oldest segments go while the database's pages take more than so many bytes.
-    pub max_bytes: Option<u64>,
-    /// The oldest segments go while the file system has less than so many bytes free.
-    pub min_free_bytes: Option<u64>,
 }
 
 /// Why something goes.
@@ -120,50 +116,52 @@ impl Store {
         Ok(from_id(low)?.is_some_and(|(_, at_ms)| (from_ms..=to_ms).contains(&at_ms)))
     }
 
-    /// Says what the policy does not keep, oldest first. Writes nothing. `free` is what the file system has left, where it is known.
-    pub fn plan_retention(&self, policy: &RetentionPolicy, now_ms: i64, free: Option<u64>) -> Result<Vec<Going>> {
+    /// Says what the policy does not keep, oldest first. Writes nothing.
+    pub fn plan_retention(&self, policy: &RetentionPolicy, now_ms: i64) -> Result<Vec<Going>> {
         if self.schema < ring::SCHEMA {
             return self.plan_rows(policy, now_ms);
         }
-        let segments = self.segments()?;
-        let mut kept: u64 = segments.iter().map(|segment| segment.events).sum();
+        let mut kept = self.total()?;
         let since = policy.max_age_days.map(|days| now_ms.saturating_sub(i64::from(days).saturating_mul(DAY_MS)));
-        let mut used = self.used_bytes()?;
-        let mut free = free.unwrap_or(u64::MAX);
         let mut going = Vec::new();
-        // One with a time that has not come yet was written to by a clock that went ahead: it is as old as the one after it.
-        let mut after_ms = now_ms;
-        let mut newest_ms: Vec<i64> = Vec::new();
-        for segment in &segments {
-            after_ms = if segment.newest_ms > now_ms { after_ms } else { segment.newest_ms };
-            newest_ms.push(after_ms);
-        }
-        // The newest one stays, whatever is asked for: it is the one that is written to, and it has the last seal.
-        for (segment, newest_ms) in segments.iter().zip(newest_ms).skip(1).rev() {
-            let bytes = size(segment);
-            let reason = if policy.max_events.is_some_and(|most| kept - segment.events >= most) {
+        for part in self.spare(now_ms)? {
+            let reason = if policy.max_events.is_some_and(|most| kept - part.events >= most) {
                 Reason::Count
-            } else if since.is_some_and(|since| newest_ms < since) {
+            } else if since.is_some_and(|since| part.newest_ms < since) {
                 Reason::Age
-            } else if policy.max_bytes.is_some_and(|most| used > most) {
-                Reason::Bytes
-            } else if policy.min_free_bytes.is_some_and(|least| free < least) {
-                Reason::Disk
             } else {
                 break;
             };
-            kept -= segment.events;
-            used = used.saturating_sub(bytes);
-            free = free.saturating_add(bytes);
-            let (first_id, last_id, events) = (segment.first_id, segment.last_id, segment.events);
-            going.push(Going { name: segment.table(), first_id, last_id, events, newest_ms, bytes, reason });
+            kept -= part.events;
+            going.push(Going { reason, ..part });
         }
         Ok(going)
     }
 
-    /// As [`Store::remove_parts`], for one part.
-    pub fn remove(&mut self, first_id: i64, last_id: i64) -> Result<u64> {
-        self.remove_parts(&[(first_id, last_id)]).map(|gone| gone.iter().sum())
+    /// All that may go where room is short, oldest first, as if for [`Reason::Bytes`]. Nothing in a schema without segments.
+    pub fn spare(&self, now_ms: i64) -> Result<Vec<Going>> {
+        if self.schema < ring::SCHEMA {
+            return Ok(Vec::new());
+        }
+        // One with a time that has not come yet was written to by a clock that went ahead: it is as old as the one after it.
+        let mut after_ms = now_ms;
+        let going = self.segments()?.into_iter().map(|segment| {
+            after_ms = if segment.newest_ms > now_ms { after_ms } else { segment.newest_ms };
+            Going {
+                name: segment.table(),
+                first_id: segment.first_id,
+                last_id: segment.last_id,
+                events: segment.events,
+                newest_ms: after_ms,
+                bytes: segment.bytes + ROW_BYTES * segment.events,
+                reason: Reason::Bytes,
+            }
+        });
+        let mut going: Vec<Going> = going.collect();
+        going.reverse();
+        // The newest one stays, whatever is asked for: it is the one that is written to, and it has the last seal.
+        going.pop();
+        Ok(going)
     }
 
     /// Removes parts that [`Store::plan_retention`] named, by their first and last ids, in one transaction, durably: most of what one
@@ -251,10 +249,6 @@ impl Store {
         }
         Ok(parts)
     }
-}
-
-fn size(segment: &Segment) -> u64 {
-    segment.bytes + ROW_BYTES * segment.events
 }
 
 /// Makes holes where SQLite's list of free pages has leaves: pages that it neither reads nor cares for. Returns their bytes.

@@ -180,7 +180,7 @@ impl Store {
         Ok(Proof { micros: u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX), schema: self.schema })
     }
 
-    fn total(&self) -> Result<u64> {
+    pub(crate) fn total(&self) -> Result<u64> {
         if self.schema >= ring::SCHEMA {
             return Ok(self.segments()?.iter().map(|segment| segment.events).sum());
         }

@@ -89,7 +89,7 @@ fn live(store: &mut Store, schema: u32) -> Result<(), StoreError> {
     store.recent(2000)?;
     store.recent_severe(2000)?;
     store.find(&EventQuery { limit: 50, search: Some("x".into()), ..EventQuery::default() })?;
-    store.plan_retention(&RetentionPolicy { max_events: Some(300), ..RetentionPolicy::default() }, 0, None)?;
+    store.plan_retention(&RetentionPolicy { max_events: Some(300), ..RetentionPolicy::default() }, 0)?;
     if schema >= 7 {
         let mut audit = Audit::default();
         while !store.audit(&mut audit, 500)? {}

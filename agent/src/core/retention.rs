@@ -18,6 +18,10 @@ const DAY_MS: i64 = 24 * 60 * 60 * 1000;
 pub(super) struct Asked {
     /// What may stay.
     pub(super) policy: RetentionPolicy,
+    /// The oldest goes while the database's pages take more than so many bytes.
+    pub(super) max_bytes: Option<u64>,
+    /// The oldest goes while the file system has less than so many bytes free.
+    pub(super) min_free_bytes: Option<u64>,
     /// The time.
     pub(super) now_ms: i64,
     /// Bytes free where the state is, if they could be asked for.
@@ -44,7 +48,7 @@ struct Events;
 
 impl Kind for Events {
     fn plan(&self, store: &mut Store, asked: &Asked) -> Result<Vec<Going>, StoreError> {
-        let going = store.plan_retention(&asked.policy, asked.now_ms, asked.free)?;
+        let going = store.plan_retention(&asked.policy, asked.now_ms)?;
         Ok(going.into_iter().map(of_events).collect())
     }
 
@@ -116,19 +120,18 @@ const BELIEVED_DAYS: u32 = 28;
 
 /// What goes by number and age, and then the oldest of all kinds until there is room.
 fn all(store: &mut Store, asked: &Asked) -> Result<Vec<Going>, StoreError> {
-    let roomy = RetentionPolicy { max_bytes: None, min_free_bytes: None, ..asked.policy };
     let mut going = Vec::new();
     for (_, kind) in KINDS {
-        going.extend(kind.plan(store, &Asked { policy: roomy, ..*asked })?);
+        going.extend(kind.plan(store, asked)?);
     }
     let freed: u64 = going.iter().map(|part| part.bytes).sum();
-    let over = asked.policy.max_bytes.map_or(Ok(0), |most| Ok(store.used_bytes()?.saturating_sub(freed).saturating_sub(most)))?;
-    let short = asked.policy.min_free_bytes.zip(asked.free).map_or(0, |(least, free)| least.saturating_sub(free.saturating_add(freed)));
+    let over = asked.max_bytes.map_or(Ok(0), |most| Ok(store.used_bytes()?.saturating_sub(freed).saturating_sub(most)))?;
+    let short = asked.min_free_bytes.zip(asked.free).map_or(0, |(least, free)| least.saturating_sub(free.saturating_add(freed)));
     if over.max(short) > 0 {
         let first = |kind: &str| going.iter().filter(|part| part.kind == kind).map(|part| part.last_id).max();
         let (events, readings) = (first("events"), first("readings"));
         let mut rest: Vec<(i64, Going)> = Vec::new();
-        for part in store.plan_retention(&RetentionPolicy { max_bytes: Some(0), ..RetentionPolicy::default() }, asked.now_ms, None)? {
+        for part in store.spare(asked.now_ms)? {
             if events.is_none_or(|last| part.first_id > last) {
                 rest.push((part.newest_ms, of_events(part)));
             }
@@ -223,9 +226,9 @@ pub(super) async fn witness(owner: &Owner<Store>) {
 }
 
 /// What a request says, now.
-pub(super) fn asked(policy: RetentionPolicy, state: &std::path::Path) -> Asked {
+pub(super) fn asked(policy: RetentionPolicy, max_bytes: Option<u64>, min_free_bytes: Option<u64>, state: &std::path::Path) -> Asked {
     let free = rustix::fs::statvfs(state).ok().map(|disk| disk.f_bavail * disk.f_frsize);
-    Asked { policy, now_ms: clock::now_ms(), free, at_once: AT_ONCE }
+    Asked { policy, max_bytes, min_free_bytes, now_ms: clock::now_ms(), free, at_once: AT_ONCE }
 }
 
 #[cfg(test)]
@@ -250,8 +253,8 @@ mod tests {
     }
 
     fn asked(max_events: Option<u64>, max_age_days: Option<u32>) -> Asked {
-        let policy = RetentionPolicy { max_events, max_age_days, ..RetentionPolicy::default() };
-        Asked { policy, now_ms: clock::now_ms(), free: None, at_once: 20 }
+        let policy = RetentionPolicy { max_events, max_age_days };
+        Asked { policy, max_bytes: None, min_free_bytes: None, now_ms: clock::now_ms(), free: None, at_once: 20 }
     }
 
     #[test]
@@ -345,9 +348,12 @@ mod tests {
         };
         block_on(owner.call(keep)).unwrap().unwrap();
         let before = used(&owner);
-        let short = |max_bytes: Option<u64>, min_free_bytes: Option<u64>, free: Option<u64>| {
-            let policy = RetentionPolicy { max_bytes, min_free_bytes, ..RetentionPolicy::default() };
-            Asked { policy, now_ms: now, free, at_once: 20 }
+        let short = |max_bytes: Option<u64>, min_free_bytes: Option<u64>, free: Option<u64>| Asked {
+            max_bytes,
+            min_free_bytes,
+            now_ms: now,
+            free,
+            ..asked(None, None)
         };
         let kinds = |done: &Retained| {
             let part = |part: &Going| (part.kind.clone(), part.count, part.reason.clone());

@@ -79,8 +79,9 @@ pub(crate) fn dump(path: &Path) -> Vec<String> {
 
 /// Applies a policy as core does; returns how many events went.
 pub(crate) fn retain(store: &mut Store, policy: &RetentionPolicy, now_ms: i64) -> u64 {
-    let planned = store.plan_retention(policy, now_ms, None).unwrap();
-    let gone: Vec<u64> = planned.iter().map(|going| store.remove(going.first_id, going.last_id).unwrap()).collect();
+    let planned = store.plan_retention(policy, now_ms).unwrap();
+    let parts: Vec<_> = planned.iter().map(|going| (going.first_id, going.last_id)).collect();
+    let gone = store.remove_parts(&parts).unwrap();
     assert_eq!(gone, planned.iter().map(|going| going.events).collect::<Vec<_>>(), "what went is not what was planned");
     gone.iter().sum()
 }
