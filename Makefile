@@ -36,7 +36,7 @@ test-fast: prepare ## unit and integration tests, repository rules; no machines
 
 test-lab: prepare dist-demo ## scenarios on real Debian machines, a seeded sample of the long ones
 	$(CARGO) test -p smolotchi-lab --test lab --test first_light --test healing --test ansible --locked -- --nocapture --test-threads=2
-	$(CARGO) test -p smolotchi-lab --test ways --test scripts --test policy --test model --test runtime --test soak --locked -- --nocapture --test-threads=2
+	$(CARGO) test -p smolotchi-lab --test ways --test scripts --test policy --test model --test runtime --test soak --test secrets --locked -- --nocapture --test-threads=2
 	$(CARGO) test -p smolotchi-lab --test web --locked -- --nocapture --test-threads=1
 	$(CARGO) test -p smolotchi-lab --test crash --locked -- --nocapture --test-threads=1
 

@@ -360,7 +360,6 @@ fn every_verb_has_a_manual_page_and_completions_and_stands_in_the_reference() {
 const NOT_SHOWN: &[(&str, &str)] = &[
     ("lease.held", "only workers take leases: agent/tests/work.rs"),
     ("lease.not-held", "only workers hold leases: agent/tests/work.rs"),
-    ("web.not-protected", "needs a socket of systemd's that others can reach: agent/tests/web.rs"),
     ("io.disk-full", "needs a disk of its own: the suites fill one"),
     ("store.check-failed", "needs a migration that breaks its own promise: migrations/tests/migrating.rs"),
     ("store.not-in-schema", "only a build with an older schema raises it: 0.1.0 in the suites"),

@@ -5,12 +5,14 @@ pub(crate) mod care;
 mod display;
 mod events;
 mod readings;
+mod secrets;
 mod work;
 
 pub(crate) use ai::{Ai, AiVerb, BaselineVerb, FindingState, FindingsVerb, ProfilesVerb};
 pub(crate) use display::Display;
 pub(crate) use events::{AuditVerb, Which};
 pub(crate) use readings::ReadingsVerb;
+pub(crate) use secrets::{Secret, SecretsVerb};
 pub(crate) use work::{ArtifactsVerb, JobsVerb, LocksVerb, StagesVerb};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -156,6 +158,9 @@ in the order of their file names, whatever their folder; later ones override ear
 A file in /etc replaces one of the same name in /run and /usr/lib; one in /run replaces one in /usr/lib."
     )]
     Config(ConfigVerb),
+    /// Set, change and remove the secrets of services.
+    #[command(subcommand, after_help = secrets::HELP)]
+    Secrets(SecretsVerb),
     /// Ask core to remove what the retention policies don't keep (service).
     #[command(after_help = "\
 Examples:

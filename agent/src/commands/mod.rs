@@ -16,6 +16,7 @@ mod postinst;
 mod profiles;
 mod prune;
 mod readings;
+mod secrets;
 mod status;
 mod support_bundle;
 mod work;
@@ -48,6 +49,7 @@ pub(crate) fn run(cli: Cli) -> Result<Exit> {
         Verb::Audit(AuditVerb::Verify) => audit::verify(&paths, format),
         Verb::Db(verb) => db::run(&paths, format, verb),
         Verb::Config(verb) => config::run(&paths, format, verb),
+        Verb::Secrets(verb) => secrets::run(&paths, format, verb),
         Verb::Prune(options) => prune::run(&paths, format, options.dry_run),
         Verb::Core(options) => core::run(&paths, options.socket.as_deref()),
         Verb::Web(options) => web::run(&paths, options.listen),

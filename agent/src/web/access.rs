@@ -16,6 +16,8 @@ use tokio_rustls::rustls::{ServerConfig, version::TLS13};
 
 /// The systemd credential that holds the token.
 const TOKEN: &str = "web.token";
+/// The one that holds the key of the certificate.
+const KEY: &str = "web.key";
 /// The shortest token: what 120 random bits need as base64.
 const MIN_TOKEN: usize = 20;
 
@@ -80,7 +82,7 @@ impl Token {
     fn new(text: &str) -> Result<Token> {
         if text.len() < MIN_TOKEN {
             let fault = Fault::new(Code::WebNotProtected, "the token is too short: it could be guessed");
-            return Err(fault.hint("make one with: openssl rand -hex 32").fact("at_least", MIN_TOKEN));
+            return Err(fault.hint("make one with: smolotchi secrets set web.token --generate").fact("at_least", MIN_TOKEN));
         }
         Ok(Token(Sha256::digest(text.as_bytes()).into()))
     }
@@ -102,6 +104,26 @@ impl Token {
     fn is(&self, given: &[u8]) -> bool {
         let given = Sha256::digest(given);
         self.0.iter().zip(given.iter()).fold(0, |differs, (a, b)| differs | (a ^ b)) == 0
+    }
+}
+
+/// Whether a secret is one that web could use. Errors: `web.not-protected` for the token, `web.tls`.
+pub(crate) fn check_secret(name: &str, bytes: &[u8]) -> Result<()> {
+    let unusable = |what: &str| Fault::new(Code::WebTls, what).hint("as PEM: -----BEGIN …");
+    match name {
+        TOKEN => {
+            let text = std::str::from_utf8(bytes).map(str::trim).unwrap_or_default();
+            // It must pass through a header as it is.
+            if !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+                return Err(Fault::new(Code::WebNotProtected, "a token is one word of ASCII letters, digits and signs"));
+            }
+            Token::new(text).map(|_| ())
+        }
+        KEY => PrivateKeyDer::from_pem_slice(bytes).map(|_| ()).map_err(|_| unusable("this is no private key")),
+        _ => match CertificateDer::pem_slice_iter(bytes).collect::<std::result::Result<Vec<_>, _>>() {
+            Ok(chain) if !chain.is_empty() => Ok(()),
+            _ => Err(unusable("this is no certificate")),
+        },
     }
 }
 

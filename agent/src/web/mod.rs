@@ -20,6 +20,7 @@ use crate::memory;
 use crate::notify::Notify;
 use crate::paths::Paths;
 use crate::release::VERSION;
+pub(crate) use access::check_secret;
 use access::{Access, Reach};
 use door::{Door, Listener};
 use listenfd::ListenFd;

@@ -66,12 +66,7 @@ pub(super) fn release(paths: &Paths, format: Format, kind: Kind, args: &ReleaseA
     let settings = settings::load(paths)?;
     let flag = interrupted()?;
     let progress = Progress::new(format);
-    let from = args
-        .source
-        .from
-        .clone()
-        .or_else(|| settings.source.from.clone())
-        .ok_or_else(|| Fault::new(Code::SourceMissing, "no source is named"))?;
+    let from = source::named(args.source.from.as_ref(), settings.source.from.as_ref())?;
     let wanted = Wanted {
         version: args.source.to.clone(),
         channel: args.source.channel.clone().unwrap_or_else(|| settings.source.channel.clone()),

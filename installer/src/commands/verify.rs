@@ -8,7 +8,7 @@ use crate::source::{self, Wanted};
 use crate::{host, settings};
 use serde::Serialize;
 use smolotchi_operator::progress::Progress;
-use smolotchi_operator::{Code, Exit, Fault, Format, Result, Table, output};
+use smolotchi_operator::{Exit, Fault, Format, Result, Table, output};
 
 #[derive(Serialize)]
 struct Verified {
@@ -46,7 +46,7 @@ impl Table for Verified {
 /// Verifies channel, manifest and every package for this machine.
 pub(super) fn verify(paths: &Paths, format: Format, args: &SourceArgs) -> Result<Exit> {
     let settings = settings::load(paths)?;
-    let from = args.from.clone().or(settings.source.from).ok_or_else(|| Fault::new(Code::SourceMissing, "no source is named"))?;
+    let from = source::named(args.from.as_ref(), settings.source.from.as_ref())?;
     let wanted = Wanted {
         version: args.to.clone(),
         channel: args.channel.clone().unwrap_or(settings.source.channel),

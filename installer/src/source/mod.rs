@@ -43,6 +43,18 @@ pub struct Release {
     pub channel: Option<(String, u64)>,
 }
 
+/// The source to take: the one of the command line, else that of the settings. Errors: `source.missing`; `cli.usage` for an address with a
+/// password in it, which is not repeated.
+pub fn named(given: Option<&String>, set: Option<&String>) -> Result<String> {
+    let from = given.or(set).ok_or_else(|| Fault::new(Code::SourceMissing, "no source is named"))?;
+    // scheme://authority/…
+    if from.contains("://") && from.split('/').nth(2).is_some_and(|authority| authority.contains('@')) {
+        return Err(Fault::new(Code::Usage, "an address with a password can't be a source: reports and the journal would show it")
+            .hint("use one that needs none, or a folder or a bundle"));
+    }
+    Ok(from.clone())
+}
+
 /// The keys that this machine trusts, and those named on the command line.
 pub fn trust(paths: &Paths, named: &[PathBuf]) -> Result<Trust> {
     let trust = if named.is_empty() {
@@ -173,5 +185,24 @@ impl Release {
     /// The name of the source, as the operator gave it.
     pub fn from(&self) -> &str {
         self.tree.name()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_password_in_an_address_is_refused_and_not_repeated() {
+        let name = |given: Option<&str>, set: Option<&str>| named(given.map(str::to_owned).as_ref(), set.map(str::to_owned).as_ref());
+        assert_eq!(name(Some("/a"), Some("/b")).unwrap(), "/a");
+        assert_eq!(name(None, Some("http://host:1/@/a@b")).unwrap(), "http://host:1/@/a@b");
+        assert_eq!(name(Some("/media/me@home/stick"), None).unwrap(), "/media/me@home/stick");
+        assert_eq!(name(None, None).unwrap_err().code, Code::SourceMissing);
+        for from in ["http://me:secret@host/", "https://secret@host:443", "HTTP://me:secret@host/"] {
+            let fault = name(Some(from), None).unwrap_err();
+            assert_eq!(fault.code, Code::Usage, "{from}");
+            assert!(!format!("{fault:?}").contains("secret"), "{fault:?}");
+        }
     }
 }
