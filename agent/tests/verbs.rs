@@ -150,6 +150,67 @@ fn events_go_in_and_come_out() {
     assert_eq!(node.run(&["health"]).ok().stderr, "");
 }
 
+/// A result that nobody got is no success, for whoever reads exit codes; who closes a pipe has what he wanted.
+#[test]
+fn a_result_that_is_lost_is_an_error_and_a_closed_pipe_is_none() {
+    let node = Node::new();
+    let _core = node.core();
+    let to = |args: &[&str], out: std::process::Stdio| {
+        let child = node.command(args).stdout(out).stderr(std::process::Stdio::piped()).spawn().unwrap();
+        node.ran(child.wait_with_output().unwrap())
+    };
+    let full = || std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let verbs: [&[&str]; 8] = [
+        &["health"],
+        &["audit", "verify"],
+        &["events", "list"],
+        &["events", "list", "--follow"],
+        &["findings", "list"],
+        &["config", "show"],
+        &["maint", "release-toml"],
+        &["events", "--help"],
+    ];
+    for args in verbs {
+        let ran = to(args, full().into());
+        assert_eq!((ran.code, ran.stderr.contains("[io.disk-full]")), (10, true), "{args:?}: {ran:?}");
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let ran = to(args, writer.into());
+        assert_eq!((ran.code, ran.stderr.as_str()), (0, ""), "{args:?}");
+    }
+    let ran = to(&["--format", "json", "events", "append", "a.b", "x"], full().into());
+    assert_eq!((ran.code, ran.fault()["code"].as_str()), (10, Some("io.disk-full")), "{ran:?}");
+    assert_eq!(node.run(&["events", "list", "--topic", "a.b"]).ok().stdout.lines().count(), 1, "what was asked for was done all the same");
+    // What else went wrong comes first.
+    let ran = to(&["jobs", "show", "999"], full().into());
+    assert_eq!((ran.code, ran.stderr.contains("[job.unknown]")), (20, true), "{ran:?}");
+}
+
+/// A name that is no file stands for something: what it stands for is not replaced by a picture.
+#[test]
+fn a_picture_replaces_a_file_and_nothing_else() {
+    use std::os::unix::fs::{FileTypeExt, symlink};
+    let node = Node::new();
+    let kept = node.put("kept", "kept");
+    let name = |name: &str| node.path(name);
+    symlink(&kept, name("link.png")).unwrap();
+    symlink(name("nowhere"), name("dangling.png")).unwrap();
+    let fifo = rustix::fs::FileType::Fifo;
+    rustix::fs::mknodat(rustix::fs::CWD, name("fifo.png"), fifo, rustix::fs::Mode::RUSR, 0).unwrap();
+    std::fs::create_dir(name("folder.png")).unwrap();
+    for wrong in ["link.png", "dangling.png", "fifo.png", "folder.png"] {
+        let ran = node.run(&["display", "--png", name(wrong).to_str().unwrap()]);
+        assert_eq!((ran.code, ran.stderr.contains("[cli.usage]")), (2, true), "{wrong}: {ran:?}");
+    }
+    assert_eq!(std::fs::read(&kept).unwrap(), b"kept");
+    assert_eq!(std::fs::read_link(name("dangling.png")).unwrap(), name("nowhere"));
+    assert!(std::fs::symlink_metadata(name("fifo.png")).unwrap().file_type().is_fifo());
+    for _ in 0..2 {
+        node.run(&["display", "--png", name("new.png").to_str().unwrap()]).ok();
+        assert_eq!(&std::fs::read(name("new.png")).unwrap()[1..4], b"PNG");
+    }
+}
+
 #[test]
 fn many_lines_become_few_commits_and_a_bad_one_says_how_far_it_went() {
     let node = Node::new();

@@ -5,6 +5,11 @@ use clap::ValueEnum;
 use serde::Serialize;
 use std::io::Write;
 use std::process::ExitCode;
+use std::sync::OnceLock;
+
+/// The first output that nobody got, and not because nobody wanted it. Kept for the program's end: what was asked for is done by then,
+/// and how that ended must not be hidden by it.
+static LOST: OnceLock<Fault> = OnceLock::new();
 
 /// How results and errors are printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
@@ -22,15 +27,28 @@ pub trait Table: Serialize {
     fn table(&self) -> String;
 }
 
-/// Prints one result to standard output. A closed pipe ends the output quietly, as for any Unix filter.
+/// Prints one result to standard output, as [`print`] does.
 pub fn emit<T: Table>(format: Format, value: &T) {
     let text = match format {
         Format::Table => value.table(),
         Format::Json => json_line(value),
     };
+    print(&text);
+}
+
+/// Writes text to standard output; false when it did not get there. A closed pipe ends the output quietly, as for any Unix filter; of
+/// anything else [`finish`] makes an error.
+pub fn print(text: &str) -> bool {
     let mut out = anstream::stdout().lock();
-    let _ = out.write_all(text.as_bytes());
-    let _ = out.flush();
+    out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(|error| lost(&error)).is_ok()
+}
+
+/// Notes that standard output took no more.
+pub fn lost(error: &std::io::Error) {
+    if error.kind() != std::io::ErrorKind::BrokenPipe {
+        let fault = Fault::io("could not write the result", "standard output", error);
+        let _ = LOST.set(fault.hint("what was asked for is done, only its result was lost: make room, or write it elsewhere"));
+    }
 }
 
 /// A value as one line of JSON.
@@ -42,20 +60,21 @@ pub fn json_line<T: Serialize>(value: &T) -> String {
     }
 }
 
-/// Ends a program: prints the fault, if any, in the format asked for (JSON: `{"error": {…}}` on standard error).
+/// Ends a program: prints the fault, if any, in the format asked for (JSON: `{"error": {…}}` on standard error). A result that was lost
+/// on its way out is no success; what else went wrong comes first.
 pub fn finish(format: Format, result: Result<Exit, Fault>) -> ExitCode {
-    match result {
-        Ok(exit) => exit.into(),
-        Err(fault) => {
-            match format {
-                Format::Json => {
-                    let _ = std::io::stderr().write_all(json_line(&serde_json::json!({ "error": fault })).as_bytes());
-                }
-                Format::Table => log::fault(&fault),
-            }
-            fault.code.exit().into()
+    let fault = match (result, LOST.get()) {
+        (Err(fault), _) => fault,
+        (Ok(Exit::Success), Some(lost)) => lost.clone(),
+        (Ok(exit), _) => return exit.into(),
+    };
+    match format {
+        Format::Json => {
+            let _ = std::io::stderr().write_all(json_line(&serde_json::json!({ "error": fault })).as_bytes());
         }
+        Format::Table => log::fault(&fault),
     }
+    fault.code.exit().into()
 }
 
 /// Lays out rows as aligned columns, two spaces apart, without trailing blanks.

@@ -2,10 +2,10 @@
 //! nothing when told to be quiet.
 
 use crate::Format;
-use crate::output::json_line;
+use crate::output::{json_line, print};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 use std::time::Duration;
 
 /// Where progress goes. Cheap to make; one per command.
@@ -43,11 +43,17 @@ impl Progress {
         match (&self.bar, self.format) {
             (Some(bar), _) => bar.set_message(detail.to_owned()),
             (None, Format::Json) => {
-                let line = json_line(&Step { event: "step", step, detail });
-                let mut out = std::io::stdout().lock();
-                let _ = out.write_all(line.as_bytes()).and_then(|()| out.flush());
+                print(&json_line(&Step { event: "step", step, detail }));
             }
             (None, Format::Table) => {}
+        }
+    }
+
+    /// A line for people on standard error, above the live one.
+    pub fn note(&self, line: &str) {
+        match &self.bar {
+            Some(bar) => bar.println(line),
+            None => eprintln!("{line}"),
         }
     }
 

@@ -16,7 +16,7 @@ pub(crate) use secrets::{Secret, SecretsVerb};
 pub(crate) use work::{ArtifactsVerb, JobsVerb, LocksVerb, StagesVerb};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use smolotchi_operator::output::finish;
+use smolotchi_operator::output::{finish, lost};
 use smolotchi_operator::{Code, Exit, Fault, Format};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -60,8 +60,14 @@ pub(crate) fn refuse(error: &clap::Error) -> ExitCode {
         let first = text.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned();
         return finish(Format::Json, Err(Fault::new(Code::Usage, first)));
     }
-    let _ = error.print();
-    if error.use_stderr() { Exit::Usage.into() } else { Exit::Success.into() }
+    let printed = error.print();
+    if error.use_stderr() {
+        return Exit::Usage.into();
+    }
+    if let Err(error) = printed {
+        lost(&error);
+    }
+    finish(Format::Table, Ok(Exit::Success))
 }
 
 /// When to colour the output.

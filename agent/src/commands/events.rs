@@ -6,9 +6,9 @@ use crate::clock;
 use crate::paths::Paths;
 use crate::wire::{Appended, Event, Events, MAX_BODY, MAX_EVENTS, NewEvent, NewEvents};
 use serde_json::Value;
-use smolotchi_operator::output::{columns, emit};
+use smolotchi_operator::output::{self, columns, emit};
 use smolotchi_operator::{Code, Exit, Fault, Format, Result, Table};
-use std::io::{BufRead, IsTerminal, Write};
+use std::io::{BufRead, IsTerminal};
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -156,19 +156,13 @@ async fn follow(client: &Client, format: Format, limit: u32, filter: &str) -> Re
 }
 
 /// Writes each event on its own line; false when nobody reads them any more.
-fn print<'events>(format: Format, events: impl Iterator<Item = &'events Event>) -> bool {
-    let mut out = anstream::stdout().lock();
-    let mut write = |line: String| out.write_all(line.as_bytes()).and_then(|()| out.flush()).is_ok();
-    for event in events {
-        let line = match format {
-            Format::Json => serde_json::to_string(event).map_or_else(|_| String::new(), |line| line + "\n"),
+fn print<'events>(format: Format, mut events: impl Iterator<Item = &'events Event>) -> bool {
+    events.all(|event| {
+        output::print(&match format {
+            Format::Json => output::json_line(event),
             _ => columns(&[row(event)]),
-        };
-        if !write(line) {
-            return false;
-        }
-    }
-    true
+        })
+    })
 }
 
 /// Appends JSON lines, batch by batch. A fault says how many were appended before it.

@@ -8,12 +8,11 @@ use crate::paths::Paths;
 use crate::release::release_toml;
 use crate::store_fault::store_fault;
 use serde::Serialize;
-use smolotchi_operator::output::emit;
+use smolotchi_operator::output::{emit, print};
 use smolotchi_operator::{Code, Exit, Fault, Format, Result, Table};
 use smolotchi_store::migrate::Direction;
 use smolotchi_store::{Rehearsal, Restored, Undo};
 use std::collections::BTreeMap;
-use std::io::Write;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -76,9 +75,7 @@ pub(crate) fn run(paths: &Paths, format: Format, verb: MaintVerb) -> Result<Exit
     match verb {
         MaintVerb::Postinst { policy } => return postinst::run(paths, &policy),
         MaintVerb::ReleaseToml => {
-            let mut out = std::io::stdout().lock();
-            let written = out.write_all(release_toml().as_bytes()).and_then(|()| out.flush());
-            written.map_err(|error| Fault::io("could not print", "standard output", &error))?;
+            print(&release_toml());
         }
         MaintVerb::Migrate { create } => {
             account::refuse_root()?;

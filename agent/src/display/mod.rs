@@ -55,9 +55,15 @@ impl Table for Written {
     }
 }
 
-/// Writes what the panel would show to a PNG, whole or not at all; says nothing but in JSON. What can't be asked stands in the picture
-/// and is no error. Errors: `io.failed`, `io.disk-full`, configuration.
+/// Writes what the panel would show to a PNG, whole or not at all; says nothing but in JSON. A file that is there is replaced, anything
+/// else (a device, a pipe, a link) is refused. What can't be asked stands in the picture and is no error. Errors: `cli.usage`, `io.failed`,
+/// `io.disk-full`, configuration.
 pub(crate) fn png(paths: &Paths, format: Format, file: &Path, model: Option<Model>) -> Result<Exit> {
+    if std::fs::symlink_metadata(file).is_ok_and(|there| !there.is_file()) {
+        return Err(Fault::new(Code::Usage, "this is no file, and only a file is replaced by a picture")
+            .hint("name a new file, or one that may be written over")
+            .fact("path", file.display().to_string()));
+    }
     let settings = config::load(paths)?.display;
     let facts = look(paths)?;
     let (width, height) = model.unwrap_or(settings.panel).surface(settings.rotation);
