@@ -13,8 +13,10 @@ pub(crate) use settings::{DisplaySettings, RetentionSettings, SensesSettings, Se
 use crate::paths::Paths;
 use fragment::Fragment;
 use serde_json::Value;
-use smolotchi_operator::{Fault, Result, log};
+use smolotchi_operator::{Code, Fault, Result, log};
 use std::collections::BTreeMap;
+use std::io::{ErrorKind, Read};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 /// The defaults that the package ships; built in as well, so that a service starts even without the file.
@@ -39,7 +41,8 @@ pub(crate) fn load(paths: &Paths) -> Result<Settings> {
 pub(crate) fn merged(paths: &Paths, unknown: Unknown) -> Result<Merged> {
     let mut fragments = vec![Fragment::parse("built in", DEFAULTS)?];
     for path in files(&paths.config_folders())? {
-        let text = std::fs::read_to_string(&path).map_err(|error| Fault::io("could not read a configuration file", &path, &error))?;
+        // Not the disk's fault, and nothing that trying again mends: a link to nowhere, or a file that is not for everybody.
+        let text = read(&path, &[ErrorKind::NotFound, ErrorKind::PermissionDenied])?;
         fragments.push(Fragment::parse(&path.display().to_string(), &text)?);
     }
     merge(fragments, unknown)
@@ -47,8 +50,30 @@ pub(crate) fn merged(paths: &Paths, unknown: Unknown) -> Result<Merged> {
 
 /// One file alone, over the built-in defaults.
 pub(crate) fn merged_file(path: &Path) -> Result<Merged> {
-    let text = std::fs::read_to_string(path).map_err(|error| Fault::io("could not read a configuration file", path, &error))?;
+    let text = read(path, &[])?;
     merge(vec![Fragment::parse("built in", DEFAULTS)?, Fragment::parse(&path.display().to_string(), &text)?], Unknown::Refuse)
+}
+
+/// The text of a file. Errors: `config.syntax` for what is no file, has other letters than UTF-8 (with the line), or can't be read for one
+/// of these reasons; else `io.failed`.
+fn read(path: &Path, refused: &[ErrorKind]) -> Result<String> {
+    let wrong = |what: &str| Fault::new(Code::ConfigSyntax, what).fact("file", path.display().to_string());
+    let failed = |error: std::io::Error| {
+        let what = "could not read a configuration file";
+        if refused.contains(&error.kind()) { wrong(what).cause(&error) } else { Fault::io(what, path, &error) }
+    };
+    // A pipe is not waited for.
+    let nonblocking = i32::try_from(rustix::fs::OFlags::NONBLOCK.bits()).unwrap_or_default();
+    let mut file = std::fs::OpenOptions::new().read(true).custom_flags(nonblocking).open(path).map_err(failed)?;
+    if !file.metadata().map_err(failed)?.is_file() {
+        return Err(wrong("what stands in a configuration file's place is no file"));
+    }
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes).map_err(failed)?;
+    String::from_utf8(bytes).map_err(|error| {
+        let before = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+        wrong("a configuration file is not UTF-8").fact("line", before.iter().filter(|byte| **byte == b'\n').count() + 1)
+    })
 }
 
 fn merge(fragments: Vec<Fragment>, unknown: Unknown) -> Result<Merged> {
@@ -94,7 +119,6 @@ fn files(folders: &[PathBuf]) -> Result<Vec<PathBuf>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use smolotchi_operator::Code;
 
     fn node(files: &[(&str, &str)]) -> (tempfile::TempDir, Paths) {
         let dir = tempfile::tempdir().unwrap();
@@ -129,6 +153,26 @@ mod tests {
         let settings = load(&paths).unwrap();
         assert_eq!((settings.retention.max_events, settings.retention.max_age_days), (Some(1), Some(7)));
         assert_eq!(settings.core.min_free_mib, 16);
+    }
+
+    /// Refused at once, so that a service isn't started again and again over it.
+    #[test]
+    fn what_is_no_text_is_refused_with_its_line() {
+        let name = "etc/smolotchi/config.d/50-x.toml";
+        let refused = |make: &dyn Fn(&Path)| {
+            let (dir, paths) = node(&[("etc/smolotchi/config.d/40-a.toml", "")]);
+            make(&dir.path().join(name));
+            let fault = merged(&paths, Unknown::Warn).unwrap_err();
+            assert_eq!((fault.code, fault.details["file"].as_str().unwrap().ends_with(name)), (Code::ConfigSyntax, true), "{fault}");
+            assert!(merged_file(&dir.path().join(name)).is_err());
+            fault
+        };
+        let fault = refused(&|path| std::fs::write(path, b"[core]\n# caf\xe9\nmin_free_mib = 3\n").unwrap());
+        assert_eq!(fault.details["line"], 2, "{fault}");
+        refused(&|path| std::os::unix::fs::symlink("nowhere", path).unwrap());
+        refused(&|path| std::fs::create_dir(path).unwrap());
+        let mode = rustix::fs::Mode::RUSR;
+        refused(&|path| rustix::fs::mknodat(rustix::fs::CWD, path, rustix::fs::FileType::Fifo, mode, 0).unwrap());
     }
 
     #[test]

@@ -108,6 +108,17 @@ impl Merged {
     /// Validates all values. Errors: `config.invalid` with file, line, key and what was expected.
     pub(crate) fn settings(&self) -> Result<Settings> {
         let limit = |number: u64| (number > 0).then_some(number);
+        let limits = Limits { min: self.take("senses.min_interval", Kind::span)?, max: self.take("senses.max_interval", Kind::span)? };
+        if limits.min > limits.max {
+            // The one that was written last is the one that doesn't fit.
+            let written = |name| self.get(name).map(|(_, at)| (self.files().iter().position(|file| *file == at.file), at.line));
+            let (least, most) = ("senses.min_interval", "senses.max_interval");
+            return Err(if written(least) > written(most) {
+                self.invalid(least).fact("expected", format!("at most {most}, {} s", limits.max.as_secs()))
+            } else {
+                self.invalid(most).fact("expected", format!("at least {least}, {} s", limits.min.as_secs()))
+            });
+        }
         Ok(Settings {
             core: CoreSettings { min_free_mib: self.integer("core.min_free_mib")? },
             retention: RetentionSettings {
@@ -121,10 +132,7 @@ impl Merged {
                 artifact_days: limit(self.integer("artifacts.max_age_days")?).and_then(|days| u32::try_from(days).ok()),
                 artifact_bytes: limit(self.integer("artifacts.max_mib")?).map(|mib| mib * 1024 * 1024),
             },
-            senses: SensesSettings {
-                providers: self.take("senses.providers", Kind::list)?,
-                limits: Limits { min: self.take("senses.min_interval", Kind::span)?, max: self.take("senses.max_interval", Kind::span)? },
-            },
+            senses: SensesSettings { providers: self.take("senses.providers", Kind::list)?, limits },
             ai: AiSettings { profile: self.take("ai.profile", Kind::text)?, every_hours: limit(self.integer("ai.every_hours")?) },
             policy: Policy {
                 actions: self.take("policy.actions", Kind::list)?,
@@ -212,6 +220,14 @@ mod tests {
             ("[policy]\nruns_per_hour = -1", "config.invalid", "policy.runs_per_hour", 2, "0 or a whole number"),
             ("[policy]\ndecision_hours = 0", "config.invalid", "policy.decision_hours", 2, "whole number from 1"),
             ("[policy]\nmax_rsk = \"passive\"", "config.unknown-key", "policy.max_rsk", 2, "policy.max_risk"),
+            ("[senses]\nmin_interval = \"1 h\"", "config.invalid", "senses.min_interval", 2, "at most senses.max_interval, 600 s"),
+            (
+                "[senses]\nmin_interval = \"1 h\"\nmax_interval = \"60 s\"",
+                "config.invalid",
+                "senses.max_interval",
+                3,
+                "at least senses.min_interval, 3600 s",
+            ),
             ("[ai]\nprofile = \"../x\"", "config.invalid", "ai.profile", 2, "name of a profile"),
             ("[ai]\nevery_hours = 9999", "config.invalid", "ai.every_hours", 2, "0 or a whole number"),
             ("[retention]\nmax_event = 1", "config.unknown-key", "retention.max_event", 2, "retention.max_events, retention.max_age_days"),
