@@ -48,14 +48,34 @@ const PREFIXES: &[&str] = &[
     "AGE-SECRET-KEY-",
 ];
 
-/// Puts the mark in the place of every value below a secret's name, however deep; what stands in strings is [`redact`]'s.
-pub(crate) fn scrub(value: &mut Value, secret: bool) {
+/// Puts the mark in the place of every value below a secret's name, however deep, and [`redact`]s each other string by itself, so
+/// that what one begins doesn't swallow the next. How many there were.
+pub(crate) fn scrub(value: &mut Value, secret: bool) -> usize {
     match value {
-        Value::Object(pairs) => pairs.iter_mut().for_each(|(name, value)| scrub(value, secret || is_secret(name))),
-        Value::Array(items) => items.iter_mut().for_each(|item| scrub(item, secret)),
-        Value::Null => {}
-        leaf if secret => *leaf = Value::from(MARK),
-        _ => {}
+        Value::Object(pairs) => pairs.iter_mut().map(|(name, value)| scrub(value, secret || is_secret(name))).sum(),
+        Value::Array(items) => items.iter_mut().map(|item| scrub(item, secret)).sum(),
+        Value::Null => 0,
+        leaf if secret => {
+            *leaf = Value::from(MARK);
+            1
+        }
+        Value::String(text) => {
+            let (clean, count) = redact(text);
+            *text = clean;
+            count
+        }
+        _ => 0,
+    }
+}
+
+/// As [`redact`]; what is a JSON document stays one.
+pub(crate) fn redact_document(text: &str) -> (String, usize) {
+    match serde_json::from_str(text) {
+        Ok(Value::String(_)) | Err(_) => redact(text),
+        Ok(mut value) => {
+            let count = scrub(&mut value, false);
+            (format!("{value:#}\n"), count)
+        }
     }
 }
 
@@ -97,7 +117,9 @@ fn opens(line: &str) -> Option<Open> {
 pub(crate) fn redact(text: &str) -> (String, usize) {
     let mut out = String::with_capacity(text.len());
     let mut count = 0;
-    let mut in_block = false;
+    // How many lines in a row may still be no part of the private key that was begun: a key has its header, and what ends
+    // it may be missing.
+    let mut in_block = 0;
     let mut open = None;
     for line in text.split_inclusive('\n') {
         let (body, end) = line.strip_suffix('\n').map_or((line, ""), |body| (body, "\n"));
@@ -114,13 +136,19 @@ pub(crate) fn redact(text: &str) -> (String, usize) {
         open = opens(body);
         count += usize::from(open.is_some());
         // A private key in PEM: everything from its first line to its last, even if it is cut off.
-        if in_block {
-            in_block = !body.contains("-----END");
+        if in_block > 0 {
+            in_block = if body.contains("-----END") {
+                0
+            } else if is_key(body) {
+                STRANGE
+            } else {
+                in_block - 1
+            };
             continue;
         }
         if let Some(at) = body.find("-----BEGIN").filter(|at| body[*at..].contains("PRIVATE KEY")) {
             let rest = &body[at..];
-            in_block = !rest.contains("-----END");
+            in_block = if rest.contains("-----END") { 0 } else { STRANGE };
             out.push_str(&line_of(&body[..at], &mut count));
             out.push_str(MARK);
             count += 1;
@@ -130,6 +158,16 @@ pub(crate) fn redact(text: &str) -> (String, usize) {
         out.push_str(end);
     }
     (out, count)
+}
+
+/// So many lines in a row that can be no key's end a private key whose last line is missing: the two of its header, the blank one
+/// after them, and its own last, which may be short.
+const STRANGE: u32 = 4;
+
+/// Whether a line ends as those of a key in PEM do, whatever a log has put before it.
+fn is_key(line: &str) -> bool {
+    let last = line.split_whitespace().next_back().unwrap_or_default();
+    last.len() >= 40 && last.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+/=".contains(&byte))
 }
 
 fn is_word(c: char) -> bool {
@@ -315,6 +353,34 @@ mod tests {
         assert_eq!(redact("http://u:p@h:80/x").0, "http://[redacted]@h:80/x");
         assert_eq!(redact("tokens = [\n \"x\"\n]\nb = 2").0.lines().last(), Some("b = 2"));
         assert_eq!(redact("a\n-----BEGIN RSA PRIVATE KEY-----\nx\n-----END RSA PRIVATE KEY-----\nb").0, "a\n[redacted]\nb");
+    }
+
+    #[test]
+    fn a_key_without_an_end_takes_itself_away_and_not_the_rest() {
+        let line = "S3CRET".repeat(10);
+        let rest = "core is ready\n".repeat(9);
+        let cases = [
+            format!(
+                "-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES-128-CBC,00\n\n{line}\n{line}\nS3CRET==\n{rest}"
+            ),
+            format!(
+                "10:00 a[1]: -----BEGIN PRIVATE KEY-----\n10:00 a[1]: {line}\n10:00 b[2]: x\n10:00 a[1]: {line}\n10:00 a[1]: S3CRET\n{rest}"
+            ),
+            format!("-----BEGIN PRIVATE KEY-----\n{rest}"),
+        ];
+        for case in cases {
+            let (clean, count) = redact(&case);
+            assert!(!clean.contains("S3CRET") && clean.ends_with(&"core is ready\n".repeat(5)) && count == 1, "{case}\n{clean}");
+        }
+        let events = serde_json::json!({"events": [{"body": "-----BEGIN PRIVATE KEY-----\nS3CRET"}, {"body": "a=1 token=S3CRET b=2"}, {"body": "kept"}]});
+        let (clean, count) = redact_document(&format!("{events:#}"));
+        let clean: Value = serde_json::from_str(&clean).unwrap();
+        assert_eq!(
+            clean,
+            serde_json::json!({"events": [{"body": MARK.to_owned() + "\n"}, {"body": "a=1 token=[redacted] b=2"}, {"body": "kept"}]})
+        );
+        assert_eq!(count, 2);
+        assert_eq!(redact_document("(token=S3CRET)\n").0, redact("(token=S3CRET)\n").0, "what is no JSON is text");
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! `smolotchi support-bundle`: what somebody else needs to understand this machine, without its secrets.
 //!
-//! Gathers by looking only. Every piece goes through [`redact`] before it is written; the file is new, and its owner's alone.
+//! Gathers by looking only. Every piece goes through [`redact_document`] before it is written; the file is new, and its owner's alone.
 
 use super::doctor::Report;
 use crate::cli::care::SupportBundle;
@@ -8,7 +8,7 @@ use crate::client::{Client, block_on};
 use crate::config::{self, Unknown};
 use crate::doctor::{ask, unit_names};
 use crate::paths::Paths;
-use crate::redact::{redact, scrub};
+use crate::redact::redact_document;
 use crate::{clock, release};
 use flate2::Compression;
 use flate2::write::GzEncoder;
@@ -103,7 +103,7 @@ fn write(paths: &Paths, file: File) -> std::io::Result<Vec<Entry>> {
     let mut tar = tar::Builder::new(GzEncoder::new(file, Compression::default()));
     let mut entries = Vec::new();
     for piece in PIECES {
-        let (text, redacted) = redact(&(piece.gather)(paths));
+        let (text, redacted) = redact_document(&(piece.gather)(paths));
         put(&mut tar, piece.name, &text)?;
         entries.push(Entry { name: piece.name, from: piece.from, bytes: Some(text.len()), redacted: Some(redacted) });
     }
@@ -138,10 +138,7 @@ fn file(path: &Path) -> String {
 fn core(paths: &Paths, call: &str) -> String {
     let answer: Result<serde_json::Value> = block_on(async { Client::new(paths.socket()).get(call).await });
     match answer {
-        Ok(mut value) => {
-            scrub(&mut value, false);
-            serde_json::to_string_pretty(&value).unwrap_or_default() + "\n"
-        }
+        Ok(value) => value.to_string(),
         Err(fault) => format!("({fault})\n"),
     }
 }
