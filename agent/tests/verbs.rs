@@ -246,6 +246,32 @@ fn prune_applies_the_configured_policy() {
     assert!(audited.starts_with("whole: 1000 events, 1000 of them sealed"), "{audited}");
 }
 
+/// Exactly which, where others in between stay.
+#[test]
+fn prune_names_the_artifacts_that_go() {
+    let node = Node::new();
+    node.put("etc/smolotchi/config.d/50-local.toml", "[artifacts]\nmax_mib = 1\n");
+    let _core = node.core();
+    let put = |number: usize, bytes: usize| {
+        let file = node.path(&format!("{number}.bin"));
+        std::fs::write(&file, vec![number as u8; bytes]).unwrap();
+        node.run(&["artifacts", "put", file.to_str().unwrap()]).ok();
+    };
+    for number in 1..=6 {
+        put(number, 400_000);
+    }
+    node.run(&["artifacts", "remove", "2"]).ok();
+    let said = node.run(&["--format", "json", "prune", "--dry-run"]).ok().json();
+    assert_eq!((&said["going"][0]["kind"], &said["going"][0]["ids"]), (&json!("artifacts"), &json!([1, 3, 4])), "{said}");
+    let text = node.run(&["prune", "--dry-run"]).ok().stdout;
+    assert!(text.starts_with("artifacts: 1, 3 to 4, 3 rows, "), "{text}");
+    let done = node.run(&["--format", "json", "prune"]).ok().json();
+    assert_eq!(done["going"], said["going"], "the run does what the dry run says");
+    let left = node.run(&["--format", "json", "artifacts", "list"]).ok().json();
+    let left: Vec<_> = left["artifacts"].as_array().unwrap().iter().map(|artifact| artifact["id"].as_i64().unwrap()).collect();
+    assert_eq!(left, [6, 5]);
+}
+
 #[test]
 fn an_unhealthy_core_is_exit_10_with_the_failed_check() {
     let node = Node::new();

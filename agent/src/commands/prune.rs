@@ -31,8 +31,10 @@ impl Table for Pruned {
         let mut text: String = going
             .iter()
             .map(|part| {
-                let Going { kind, name, first_id, last_id, count, bytes, reason } = part;
-                format!("{kind} {name}: {first_id} to {last_id}, {count} rows, {} KiB ({reason})\n", bytes / 1024)
+                let Going { kind, name, first_id, last_id, count, bytes, reason, ids } = part;
+                let which = if ids.is_empty() { format!("{first_id} to {last_id}") } else { ranges(ids) };
+                let part = if kind == name { kind.clone() } else { format!("{kind} {name}") };
+                format!("{part}: {which}, {count} rows, {} KiB ({reason})\n", bytes / 1024)
             })
             .collect();
         let given = if *given_back == 0 { String::new() } else { format!(", {} KiB are free again", given_back / 1024) };
@@ -44,6 +46,18 @@ impl Table for Pruned {
     }
 }
 
+/// Numbers in ascending order as people write them: `7 to 10, 12, 14 to 21`.
+fn ranges(ids: &[i64]) -> String {
+    let parts: Vec<_> = ids
+        .chunk_by(|a, b| a + 1 == *b)
+        .filter_map(|run| match (run.first()?, run.last()?) {
+            (first, last) if first == last => Some(first.to_string()),
+            (first, last) => Some(format!("{first} to {last}")),
+        })
+        .collect();
+    parts.join(", ")
+}
+
 /// Applies the policy, or with `dry_run` says what it would do.
 pub(crate) fn run(paths: &Paths, format: Format, dry_run: bool) -> Result<Exit> {
     smolotchi_operator::log::role("prune");
@@ -53,4 +67,15 @@ pub(crate) fn run(paths: &Paths, format: Format, dry_run: bool) -> Result<Exit> 
     let retained = block_on(Client::new(paths.socket()).post("/v1/retention", &request))?;
     emit(format, &Pruned { dry_run, max_events, max_age_days, max_bytes, min_free_mib, retained });
     Ok(Exit::Success)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_told_exactly() {
+        assert_eq!(ranges(&[7, 8, 9, 10, 12, 14, 15]), "7 to 10, 12, 14 to 15");
+        assert_eq!(ranges(&[3]), "3");
+    }
 }

@@ -86,6 +86,7 @@ fn of_events(part: smolotchi_store::Going) -> Going {
         count: part.events,
         bytes: part.bytes,
         reason: part.reason.as_str().to_owned(),
+        ids: Vec::new(),
     }
 }
 
@@ -99,6 +100,7 @@ fn of_readings(part: &ReadingSpan) -> Going {
         // Two numbers and a value.
         bytes: part.count * 24,
         reason: Reason::Age.as_str().to_owned(),
+        ids: Vec::new(),
     }
 }
 

@@ -227,6 +227,9 @@ pub(crate) struct Going {
     pub(crate) bytes: u64,
     /// `count`, `age`, `bytes` or `disk`.
     pub(crate) reason: String,
+    /// Exactly which rows, where others between the first and the last may stay.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) ids: Vec<i64>,
 }
 
 /// `GET /v1/audit`.

@@ -204,16 +204,13 @@ async fn retain(State(core): State<Arc<Core>>, body: Result<Bytes, BytesRejectio
 
 /// What goes of the work, or went; nothing if that is none.
 fn part(old: &OldRows, count: u64, bytes: u64) -> Option<wire::Going> {
-    let (first, last) = (old.ids.iter().min()?, old.ids.iter().max()?);
-    (count > 0).then(|| wire::Going {
-        kind: old.kind.to_owned(),
-        name: old.kind.to_owned(),
-        first_id: *first,
-        last_id: *last,
-        count,
-        bytes,
-        reason: old.reason.as_str().to_owned(),
-    })
+    let mut ids = old.ids.clone();
+    ids.sort_unstable();
+    let (first_id, last_id) = (*ids.first()?, *ids.last()?);
+    // What something has come to need meanwhile stayed, and which that was is not known.
+    ids.retain(|_| count == old.ids.len() as u64);
+    let (kind, reason) = (old.kind.to_owned(), old.reason.as_str().to_owned());
+    (count > 0).then(|| wire::Going { name: kind.clone(), kind, first_id, last_id, count, bytes, reason, ids })
 }
 
 #[cfg(test)]
