@@ -29,7 +29,7 @@ On a terminal a line of bars shows how a number went. Exit code 30: there is no 
     Show {
         /// Its name, as in `readings list`.
         sensor: String,
-        /// From when on: a span of time (\"90 min\", \"24 h\", \"7 d\") or a moment (RFC 3339).
+        /// From when on: a span of time (`90 min`, `24 h`, `7 d`) or a moment (RFC 3339).
         #[arg(long, default_value = "24 h", value_name = "TIME")]
         since: String,
         /// The newest so many, at most.

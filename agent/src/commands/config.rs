@@ -32,16 +32,21 @@ struct Place {
     line: usize,
 }
 
+/// The most letters of a value for which the others are aligned.
+const WIDE: usize = 40;
+
 impl Table for Shown {
     fn table(&self) -> String {
         let mut rows = Vec::new();
         for setting in &self.settings {
-            rows.push([setting.key.to_owned(), setting.value.clone(), format!("{}:{}", setting.file, setting.line)]);
-            for Place { value, file, line } in &setting.overridden {
-                rows.push(["  not".to_owned(), value.clone(), format!("{file}:{line}")]);
-            }
+            rows.push((setting.key, &setting.value, &setting.file, setting.line));
+            rows.extend(setting.overridden.iter().map(|Place { value, file, line }| ("  not", value, file, *line)));
         }
-        columns(&rows)
+        let widest = |lengths: &mut dyn Iterator<Item = usize>| lengths.max().unwrap_or_default();
+        let keys = widest(&mut rows.iter().map(|(key, ..)| key.len()));
+        // One long list must not push every line's origin off the screen.
+        let values = widest(&mut rows.iter().map(|(_, value, ..)| value.chars().count()).filter(|length| *length <= WIDE));
+        rows.iter().map(|(key, value, file, line)| format!("{key:<keys$}  {value:<values$}  {file}:{line}\n")).collect()
     }
 }
 
