@@ -145,6 +145,19 @@ fn what_a_run_finds_is_kept_explained_and_replayed() {
     worker.stop();
 }
 
+/// Who follows a run that nobody takes learns it, and can say how long that is enough.
+#[test]
+fn a_run_that_nobody_takes_is_not_waited_for_in_silence() {
+    let node = node();
+    let _core = core(&node);
+    let args = ["ai", "run", "watch", "--wait", "--timeout", "6"];
+    let ran = node.run(&args);
+    assert_eq!((ran.code, ran.stdout.as_str()), (10, ""), "{ran:?}");
+    assert!(ran.stderr.starts_with("job 1 is queued, and no worker has taken it yet"), "{ran:?}");
+    assert!(ran.stderr.contains("[run.not-in-time] the run has not ended in time; job: 1; state: queued"), "{ran:?}");
+    assert_eq!(get(&node, "/v1/jobs/1")["state"], "queued", "it goes on without");
+}
+
 #[test]
 fn a_baseline_makes_drift_a_finding() {
     let node = node();

@@ -372,7 +372,6 @@ const NOT_SHOWN: &[(&str, &str)] = &[
     // No verb leads there yet; the tests of core's API hold them.
     ("artifact.too-large", "no verb raises it yet"),
     ("core.busy", "needs two who ask at once for what takes long"),
-    ("core.request", "no verb raises it yet"),
     ("core.too-large", "a story of 64 KiB: agent/tests/work.rs"),
     ("job.lost", "only a worker sees it: agent/tests/work.rs"),
     ("job.not-held", "only a worker sees it: agent/tests/work.rs"),

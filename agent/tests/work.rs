@@ -48,6 +48,12 @@ fn lease(node: &Node, owner: &Value, wait_s: u64, lease_s: u64) -> Value {
     leased
 }
 
+/// Makes a profile known.
+fn profile(node: &Node, name: &str) {
+    let text = format!("name = \"{name}\"\nversion = 1\ndescription = \"d\"\n[[step]]\naction = \"failed-units\"\n");
+    assert_eq!(post(node, "/v1/profiles", &json!({"text": text})).0, 200);
+}
+
 fn topics(node: &Node) -> Vec<String> {
     let events = node.call("GET", "/v1/events?limit=100", "").1;
     let mut topics: Vec<String> =
@@ -63,6 +69,7 @@ fn a_job_lives_from_queue_to_result() {
     let _core = node.core();
     let (mut child, owner) = worker();
     assert_eq!(lease(&node, &owner, 0, 60)["job"], Value::Null);
+    profile(&node, "night");
     let (status, job) = post(&node, "/v1/jobs", &json!({"kind": "run", "profile": "night", "input": {"a": 1}, "by": "ann"}));
     assert_eq!((status, &job["state"], &job["input"]), (200, &json!("queued"), &json!({"a": 1})), "{job}");
     assert!(job["created_by"].as_str().unwrap().ends_with(" for ann"), "{job}");
@@ -76,7 +83,7 @@ fn a_job_lives_from_queue_to_result() {
     let (status, done) = post(&node, "/v1/jobs/1/finish", &json!({"token": token, "outcome": "done", "result": {"found": 3}}));
     assert_eq!((status, &done["state"], &done["result"]), (200, &json!("done"), &json!({"found": 3})), "{done}");
     assert_eq!(post(&node, "/v1/jobs/1/finish", &json!({"token": token, "outcome": "done"})).0, 409);
-    assert_eq!(topics(&node), ["job.added", "job.leased", "job.done"]);
+    assert_eq!(topics(&node), ["profile.added", "job.added", "job.leased", "job.done"]);
     child.kill().unwrap();
     child.wait().unwrap();
 }
@@ -308,6 +315,17 @@ fn the_verbs_show_the_work() {
     assert_eq!(node.run(&["stages", "list"]).ok().stdout, "no stage requests\n");
     assert_eq!(node.run(&["artifacts", "list"]).ok().stdout, "no artifacts\n");
     assert_eq!(node.run(&["locks", "list"]).ok().stdout, "no leases\n");
+    // What could only fail later is refused now.
+    for (args, code) in [
+        (["run", "--profile", "night"], "profile.unknown"),
+        (["run", "--delay", "31622401"], "core.request"),
+        (["run", "--delay", "99999999999999"], "core.request"),
+    ] {
+        let refused = node.run(&[&["--format", "json", "jobs", "add"][..], &args].concat());
+        assert_eq!((refused.code, refused.fault()["code"].as_str()), (20, Some(code)), "{args:?}: {refused:?}");
+    }
+    assert_eq!(node.run(&["jobs", "list"]).ok().stdout, "no jobs\n");
+    profile(&node, "night");
     let job = node
         .run(&["--format", "json", "jobs", "add", "run", "--profile", "night", "--input", "{\"a\":[1]}", "--priority", "-3"])
         .ok()
@@ -315,10 +333,15 @@ fn the_verbs_show_the_work() {
     assert_eq!((&job["id"], &job["input"], &job["priority"]), (&json!(1), &json!({"a": [1]}), &json!(-3)));
     let shown = node.run(&["jobs", "show", "1"]).ok().stdout;
     assert!(shown.contains("\nprofile    night\n") && shown.contains("{\"a\":[1]}"), "{shown}");
+    let would = node.run(&["jobs", "cancel", "1", "--dry-run"]).ok().stdout;
+    assert_eq!(would, "would cancel job 1 (run, queued)\n");
+    assert_eq!(node.call("GET", "/v1/jobs/1", "").1["state"], "queued", "a dry run ends nothing");
     let cancelled = node.run(&["--format", "json", "jobs", "cancel", "1"]).ok().json();
     assert_eq!(cancelled["state"], "cancelled");
     let again = node.run(&["--format", "json", "jobs", "cancel", "1"]);
     assert_eq!((again.code, again.fault()["code"].as_str()), (20, Some("job.ended")));
+    let dry = node.run(&["--format", "json", "jobs", "cancel", "1", "--dry-run"]);
+    assert_eq!((dry.code, dry.fault()), (20, again.fault()), "a dry run refuses what the real one does");
     assert_eq!(node.run(&["stages", "approve", "1"]).code, 2, "--why is required");
     assert_eq!(node.run(&["--format", "json", "stages", "deny", "1", "--why", "x"]).fault()["code"], "stage.unknown");
 

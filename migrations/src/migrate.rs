@@ -98,6 +98,57 @@ pub fn inspect(path: &Path) -> Result<SchemaInfo> {
     })
 }
 
+/// A step that would be taken.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Ahead {
+    /// The migration's number.
+    pub number: u32,
+    /// Its name.
+    pub name: String,
+    /// `up` or `down`.
+    pub direction: &'static str,
+    /// Whether it can be undone; a step down is an undo.
+    pub reversible: bool,
+}
+
+/// What [`run`] would do.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Way {
+    /// The schema now.
+    pub from: u32,
+    /// The schema then.
+    pub to: u32,
+    /// The steps in between, in order.
+    pub steps: Vec<Ahead>,
+}
+
+/// Which steps [`run`] would take, or why it would refuse before the first: the database's content is not looked at. Changes nothing and
+/// leaves no file behind.
+pub fn plan(path: &Path, direction: Direction) -> Result<Way> {
+    plan_as(schema_own(), path, direction)
+}
+
+/// As [`plan`], by a release whose schema is `own`.
+#[doc(hidden)]
+pub fn plan_as(own: u32, path: &Path, direction: Direction) -> Result<Way> {
+    let ladder = up_to(own);
+    let records = read_records(path)?;
+    records::same_code(&records, ladder)?;
+    let (from, to) = (records.len() as u32, ladder.len() as u32);
+    if from > to && direction == Direction::UpOnly {
+        return Err(StoreError::Newer { current: from, own: to });
+    }
+    let up = |m: &Migration| Ahead { number: m.number, name: m.name.to_owned(), direction: "up", reversible: m.down.is_some() };
+    let mut steps: Vec<_> = ladder.iter().filter(|migration| migration.number > from).map(up).collect();
+    for record in records.into_iter().filter(|record| record.number > to).rev() {
+        if record.down_sql.is_none() {
+            return Err(StoreError::Irreversible { number: record.number, name: record.name });
+        }
+        steps.push(Ahead { number: record.number, name: record.name, direction: "down", reversible: true });
+    }
+    Ok(Way { from, to, steps })
+}
+
 /// Takes the database to this binary's schema in one transaction: cut anywhere, it is at the schema that it had, or there. Nobody
 /// else may have it open.
 ///

@@ -1,12 +1,12 @@
 //! Going up, going down, and coming back: no row is lost, nothing is done twice, nothing foreign is touched.
 
-#![allow(clippy::unwrap_used, reason = "a test that can't be set up fails")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that can't be set up fails")]
 
 mod common;
 
 use common::{Dice, database, dump, fill, fill_work, names, retain, schema};
 use rusqlite::Connection;
-use smolotchi_store::migrate::{Direction, inspect, run, run_as};
+use smolotchi_store::migrate::{Direction, inspect, plan_as, run, run_as};
 use smolotchi_store::{RetentionPolicy, Store, schema_own};
 
 #[test]
@@ -26,6 +26,30 @@ fn a_new_database_is_of_our_schema_and_doing_it_again_changes_nothing() {
     assert_eq!(inspect(&path).unwrap().pending, []);
     assert_eq!(std::fs::read(&path).unwrap(), bytes, "a second run wrote to the database");
     assert_eq!(names(folder.path()), ["smolotchi.db"]);
+}
+
+#[test]
+fn what_is_announced_is_what_is_done() {
+    let (_folder, path) = database(schema_own());
+    for own in (1..=schema_own()).rev().chain(1..=schema_own()) {
+        let said = plan_as(own, &path, Direction::ToOwn);
+        let refused = plan_as(own, &path, Direction::UpOnly);
+        let copy = path.with_file_name("copy.db");
+        std::fs::copy(&path, &copy).unwrap();
+        let done = run_as(own, &path, Direction::ToOwn, false);
+        match (said, done) {
+            (Ok(said), Ok(done)) => {
+                assert_eq!((said.from, said.to), (done.from, done.to));
+                let announced: Vec<_> = said.steps.into_iter().map(|step| (step.number, step.name, step.direction)).collect();
+                let taken: Vec<_> = done.steps.into_iter().map(|step| (step.number, step.name, step.direction)).collect();
+                assert_eq!(announced, taken);
+            }
+            (Err(said), Err(done)) => assert_eq!(said.code(), done.code()),
+            (said, done) => panic!("{said:?}, but {done:?}"),
+        }
+        let done = run_as(own, &copy, Direction::UpOnly, false);
+        assert_eq!(refused.map(drop).map_err(|error| error.code()), done.map(drop).map_err(|error| error.code()));
+    }
 }
 
 #[test]

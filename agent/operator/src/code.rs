@@ -82,6 +82,7 @@ catalogue! {
     RunNotHeld, "run.not-held", Validation, "only the worker that holds a run's job may write it";
     RunInvalidFinding, "run.invalid-finding", Validation, "the details say what was expected";
     RunFailed, "run.failed", Runtime, "the details say why; see: journalctl -u smolotchi-ai";
+    RunNotInTime, "run.not-in-time", Runtime, "it goes on by itself: smolotchi ai runs; is the worker there? systemctl status smolotchi-ai";
     RunRecord, "run.record", Validation, "its plan or inputs are of another release or damaged; see: smolotchi artifacts verify";
     RunNotDone, "run.not-done", Validation, "wait for its end: smolotchi ai runs";
     ReplayDiffers, "ai.replay-differs", Operator, "the records are not what this release's actions made: another release, or changed by other hands";

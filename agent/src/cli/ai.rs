@@ -29,14 +29,18 @@ pub(crate) enum AiVerb {
 Examples:
   smolotchi ai run watch
   smolotchi ai run keep --wait         asks for an operator's word; in another terminal: smolotchi stages list
+  smolotchi ai run watch --wait --timeout 300
 
-Exit codes: 0 queued, or with --wait done; 10 with --wait: it failed.")]
+Exit codes: 0 queued, or with --wait done; 10 with --wait: it failed, or did not end in time (run.not-in-time).")]
     Run {
         /// The profile.
         profile: String,
         /// Follow it to its end, or until it waits for an operator's word.
         #[arg(long)]
         wait: bool,
+        /// With --wait: follow it for so many seconds at most; the run goes on without.
+        #[arg(long, requires = "wait", value_name = "SECONDS")]
+        timeout: Option<u64>,
     },
     /// Show the newest runs, newest first.
     #[command(after_help = "Example:\n  smolotchi ai runs --limit 5")]

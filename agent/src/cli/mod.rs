@@ -289,6 +289,7 @@ Exit codes: 0 whole, 50 damaged (store.damaged), 30 there is none (store.missing
     #[command(after_help = "\
 Example:
   systemctl stop smolotchi-core.socket smolotchi-core.service
+  smolotchi db migrate --dry-run
   smolotchi db migrate
   systemctl start smolotchi-core.socket smolotchi-core.service
 
@@ -297,6 +298,9 @@ The package does this by itself at an upgrade. Going back to an older schema nee
         /// Allow going down to an older schema, by the undo that the newer version left in the database.
         #[arg(long)]
         allow_down: bool,
+        /// Only say which steps it would take; core may run.
+        #[arg(long)]
+        dry_run: bool,
     },
 }
 

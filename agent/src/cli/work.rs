@@ -55,8 +55,8 @@ Examples:
     /// Queue a job; it is on the disk when this returns.
     #[command(after_help = "\
 Examples:
-  smolotchi jobs add run --profile night
-  smolotchi jobs add run --profile night --delay 3600 --priority 5
+  smolotchi jobs add run --profile watch
+  smolotchi jobs add run --profile watch --delay 3600 --priority 5
 
 A worker that knows the kind takes it. Who asked is written down.")]
     Add {
@@ -71,19 +71,23 @@ A worker that knows the kind takes it. Who asked is written down.")]
         /// Higher ones come first.
         #[arg(long, default_value_t = 0, allow_hyphen_values = true, value_name = "N")]
         priority: i64,
-        /// Not before so many seconds.
+        /// Not before so many seconds, a year at most.
         #[arg(long, default_value_t = 0, value_name = "SECONDS")]
         delay: u64,
     },
     /// Take a job back that has not ended.
     #[command(after_help = "\
 Example:
+  smolotchi jobs cancel 12 --dry-run
   smolotchi jobs cancel 12
 
 A worker that is at it learns it when it next renews its lease. Its open stage requests end with it.")]
     Cancel {
         /// Its number.
         id: i64,
+        /// Only say what would end.
+        #[arg(long)]
+        dry_run: bool,
     },
 }
 

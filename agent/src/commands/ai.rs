@@ -19,10 +19,12 @@ use smolotchi_operator::output::{columns, emit};
 use smolotchi_operator::progress::Progress;
 use smolotchi_operator::{Code, Exit, Fault, Format, Result, Table};
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How often a run that is followed is looked at.
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
+/// How long a worker that is there may take to begin.
+const NOBODY: Duration = Duration::from_secs(5);
 
 impl Table for Runs {
     fn table(&self) -> String {
@@ -135,7 +137,7 @@ pub(crate) fn run(paths: &Paths, format: Format, options: Ai) -> Result<Exit> {
     let Some(verb) = options.verb else { return crate::ai::serve(paths) };
     let client = Client::new(paths.socket());
     match verb {
-        AiVerb::Run { profile, wait } => return enqueue(&client, format, profile, wait),
+        AiVerb::Run { profile, wait, timeout } => return enqueue(&client, format, profile, wait, timeout.map(Duration::from_secs)),
         AiVerb::Runs { limit } => emit(format, &block_on(client.get::<Runs>(&format!("/v1/runs?limit={limit}")))?),
         AiVerb::Plan { profile } => {
             let found = block_on(newest(&client, &profile, None))?;
@@ -159,17 +161,31 @@ pub(crate) fn run(paths: &Paths, format: Format, options: Ai) -> Result<Exit> {
     Ok(Exit::Success)
 }
 
-fn enqueue(client: &Client, format: Format, profile: String, wait: bool) -> Result<Exit> {
+fn enqueue(client: &Client, format: Format, profile: String, wait: bool, timeout: Option<Duration>) -> Result<Exit> {
     let followed = block_on(async {
         newest(client, &profile, None).await?;
         let new = json!({ "kind": "run", "profile": profile, "by": super::work::by() });
         let mut job: Job = client.post("/v1/jobs", &new).await?;
         let progress = Progress::new(format);
-        let mut told = None;
+        let (mut told, mut nobody, began) = (None, false, Instant::now());
         while wait && matches!(job.state, JobState::Queued | JobState::Leased) {
             if told != Some(job.state) {
                 progress.step(if job.state == JobState::Queued { "queued" } else { "running" }, &format!("job {}", job.id));
                 told = Some(job.state);
+            }
+            if timeout.is_some_and(|timeout| began.elapsed() >= timeout) {
+                progress.done();
+                return Err(Fault::new(Code::RunNotInTime, "the run has not ended in time")
+                    .fact("job", job.id)
+                    .fact("state", job.state.as_str()));
+            }
+            if job.state == JobState::Queued && !nobody && began.elapsed() >= NOBODY {
+                let what = format!("job {} is queued, and no worker has taken it yet; see: systemctl status smolotchi-ai", job.id);
+                match format {
+                    Format::Json => progress.step("queued", &what),
+                    Format::Table => progress.note(&what),
+                }
+                nobody = true;
             }
             tokio::time::sleep(LOOK_AGAIN).await;
             job = client.get(&format!("/v1/jobs/{}", job.id)).await?;
@@ -177,8 +193,7 @@ fn enqueue(client: &Client, format: Format, profile: String, wait: bool) -> Resu
         progress.done();
         let mut stages = Vec::new();
         if job.state == JobState::Waiting {
-            let pending: Stages = client.get("/v1/stages?state=pending").await?;
-            stages.extend(pending.stages.into_iter().filter(|stage| stage.job_id == job.id && stage.state == StageState::Pending));
+            stages = pending(client, job.id).await?;
         }
         Ok(Followed { job, stages })
     })?;
@@ -188,6 +203,13 @@ fn enqueue(client: &Client, format: Format, profile: String, wait: bool) -> Resu
     }
     emit(format, &followed);
     Ok(Exit::Success)
+}
+
+/// The stage requests of a job that wait for a word.
+pub(super) async fn pending(client: &Client, job: i64) -> Result<Vec<Stage>> {
+    let Stages { mut stages, .. } = client.get("/v1/stages?state=pending").await?;
+    stages.retain(|stage| stage.job_id == job && stage.state == StageState::Pending);
+    Ok(stages)
 }
 
 /// A run that is done.

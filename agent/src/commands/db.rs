@@ -9,7 +9,7 @@ use serde::Serialize;
 use smolotchi_operator::output::{columns, emit};
 use smolotchi_operator::{Code, Exit, Fault, Format, Result, Table};
 use smolotchi_store::CheckReport;
-use smolotchi_store::migrate::{self, Direction, Migrated, SchemaInfo};
+use smolotchi_store::migrate::{self, Ahead, Direction, Migrated, SchemaInfo, Way};
 use std::os::unix::net::UnixStream;
 
 /// [`SchemaInfo`], shown.
@@ -69,6 +69,26 @@ impl Table for Moved {
     }
 }
 
+/// [`Way`], shown.
+#[derive(Debug, Serialize)]
+struct WouldMove {
+    dry_run: bool,
+    #[serde(flatten)]
+    way: Way,
+}
+
+impl Table for WouldMove {
+    fn table(&self) -> String {
+        let Way { from, to, steps } = &self.way;
+        if steps.is_empty() {
+            return format!("schema {to}, nothing to do\n");
+        }
+        let undo = |reversible: bool| if reversible { "" } else { " (can't be undone)" };
+        let step = |step: &Ahead| format!("  {} {:04} {}{}\n", step.direction, step.number, step.name, undo(step.reversible));
+        format!("would take schema {from} -> {to}\n{}", steps.iter().map(step).collect::<String>())
+    }
+}
+
 /// Runs the verb. Errors: the store's; `store.busy` for a migration while core answers; `store.wrong-user`.
 pub(crate) fn run(paths: &Paths, format: Format, verb: DbVerb) -> Result<Exit> {
     account::become_owner(paths)?;
@@ -82,9 +102,13 @@ pub(crate) fn run(paths: &Paths, format: Format, verb: DbVerb) -> Result<Exit> {
                 return Err(Fault::new(Code::StoreDamaged, "the database is damaged").fact("problems", report.0.problems.len()));
             }
         }
-        DbVerb::Migrate { allow_down } => {
+        DbVerb::Migrate { allow_down, dry_run } => {
             let direction = if allow_down { Direction::ToOwn } else { Direction::UpOnly };
-            emit(format, &Moved(migrated(paths, direction, false)?));
+            if dry_run {
+                emit(format, &WouldMove { dry_run, way: migrate::plan(&database, direction).map_err(store_fault)? });
+            } else {
+                emit(format, &Moved(migrated(paths, direction, false)?));
+            }
         }
     }
     Ok(Exit::Success)

@@ -6,9 +6,10 @@ use crate::cli::{ArtifactsVerb, JobsVerb, LocksVerb, StagesVerb};
 use crate::client::{Client, block_on};
 use crate::paths::Paths;
 use crate::wire::{
-    Artifact, Artifacts, CancelJob, CleanLocks, Decision, Job, Jobs, Lock, Locks, MAX_ARTIFACT, NewJob, RemoveArtifacts, Removed, Stage,
-    StageState, Stages, Verified, VerifyArtifacts,
+    Artifact, Artifacts, CancelJob, CleanLocks, Decision, Job, JobState, Jobs, Lock, Locks, MAX_ARTIFACT, NewJob, RemoveArtifacts, Removed,
+    Stage, StageState, Stages, Verified, VerifyArtifacts,
 };
+use serde::Serialize;
 use serde_json::Value;
 use smolotchi_operator::output::{columns, emit};
 use smolotchi_operator::{Code, Exit, Fault, Format, Result, Table};
@@ -140,6 +141,23 @@ impl Table for Artifact {
     }
 }
 
+/// A job that would be cancelled.
+#[derive(Debug, Serialize)]
+struct WouldCancel {
+    dry_run: bool,
+    job: Job,
+    /// What would end with it.
+    stages: Vec<Stage>,
+}
+
+impl Table for WouldCancel {
+    fn table(&self) -> String {
+        let Job { id, kind, state, .. } = &self.job;
+        let stage = |stage: &Stage| format!("  stage {}: {} ({})\n", stage.id, line(&stage.action), line(&stage.reason));
+        format!("would cancel job {id} ({kind}, {})\n{}", state.as_str(), self.stages.iter().map(stage).collect::<String>())
+    }
+}
+
 impl Table for Verified {
     fn table(&self) -> String {
         let mut text = format!("checked {} contents, {} bytes\n", self.checked, self.bytes);
@@ -204,11 +222,21 @@ pub(crate) fn jobs(paths: &Paths, format: Format, verb: JobsVerb) -> Result<Exit
             let new = NewJob { kind, profile, input: input.unwrap_or_default(), priority, delay_s: delay, max_attempts: None, by: by() };
             emit(format, &block_on(client.post::<_, Job>("/v1/jobs", &new))?);
         }
-        JobsVerb::Cancel { id } => {
+        JobsVerb::Cancel { id, dry_run: true } => emit(format, &block_on(would_cancel(&client, id))?),
+        JobsVerb::Cancel { id, dry_run: false } => {
             emit(format, &block_on(client.post::<_, Job>(&format!("/v1/jobs/{id}/cancel"), &CancelJob { by: by() }))?);
         }
     }
     Ok(Exit::Success)
+}
+
+/// What cancelling would end. Errors: as cancelling itself.
+async fn would_cancel(client: &Client, id: i64) -> Result<WouldCancel> {
+    let job: Job = client.get(&format!("/v1/jobs/{id}")).await?;
+    if !matches!(job.state, JobState::Queued | JobState::Leased | JobState::Waiting) {
+        return Err(Fault::new(Code::JobEnded, "the job has ended already").fact("job", id).fact("state", job.state.as_str()));
+    }
+    Ok(WouldCancel { dry_run: true, stages: super::ai::pending(client, id).await?, job })
 }
 
 /// Runs a verb of the stage requests.

@@ -15,7 +15,7 @@ use axum::routing::{get, post};
 use axum::{Extension, Json, Router};
 use serde::Deserialize;
 use smolotchi_operator::{Code, Fault};
-use smolotchi_store::{Finished, Job, JobState, NewJob, NewLease, Page, Process, WantJob};
+use smolotchi_store::{Finished, Job, JobState, NewJob, NewLease, Page, Process, Store, WantJob};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -28,6 +28,8 @@ const MAX_WHY: usize = 4000;
 const MAX_LEASE_S: u64 = 3600;
 /// The longest name of a profile, or of whom somebody acts for, in bytes.
 const MAX_NAME: usize = 255;
+/// The longest that a job may be put off.
+const MAX_DELAY_S: u64 = 366 * 24 * 3600;
 /// How often a job is begun when nobody says otherwise.
 const USUAL_ATTEMPTS: u32 = 3;
 
@@ -105,6 +107,10 @@ async fn add(
     for (field, text) in [("profile", &new.profile), ("by", &new.by)] {
         text.as_deref().map_or(Ok(()), |text| super::text(field, text, MAX_NAME))?;
     }
+    if new.delay_s > MAX_DELAY_S {
+        let fault = Fault::new(Code::CoreRequest, "a job can't be put off for that long").fact("delay_s", new.delay_s);
+        return Err(fault.fact("expected", format!("0 to {MAX_DELAY_S}, a year")).into());
+    }
     let now_ms = clock::now_ms();
     let new = NewJob {
         kind: new.kind,
@@ -112,10 +118,19 @@ async fn add(
         input,
         priority: new.priority,
         created_by: Work::who(caller, new.by.as_deref()),
-        due_ms: now_ms.saturating_add(i64::try_from(new.delay_s.saturating_mul(1000)).unwrap_or(i64::MAX)),
+        due_ms: now_ms.saturating_add_unsigned(new.delay_s * 1000),
         max_attempts: new.max_attempts.unwrap_or(USUAL_ATTEMPTS).max(1),
     };
-    let job = core.store(move |store| store.add_job(&new, now_ms)).await?;
+    // Whose profile nobody knows would only fail, later.
+    let (kind, profile) = (new.kind.clone(), new.profile.clone());
+    let add = move |store: &mut Store| match &new.profile {
+        Some(name) if new.kind == "run" && store.profile(name, None)?.is_none() => Ok(None),
+        _ => store.add_job(&new, now_ms).map(Some),
+    };
+    let Some(job) = core.store(add).await? else {
+        let fault = Fault::new(Code::ProfileUnknown, "there is no such profile");
+        return Err(fault.fact("kind", kind).fact("profile", profile.unwrap_or_default()).into());
+    };
     core.job_may_be_due();
     Ok(Json(shown(job)))
 }
