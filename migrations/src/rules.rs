@@ -100,10 +100,14 @@ mod tests {
                 db.execute("INSERT INTO events (at_ms, topic, body) VALUES (1, ?1, ?2)", (&topic, body)).unwrap();
             }
         }
+        // Topics of which no body names a severity, and one of which one hides it.
+        for (topic, body) in [("only.error", "{}"), ("only.else", "{}"), ("hidden.else", "{\"sever\\u0069ty\":\"error\"}")] {
+            db.execute("INSERT INTO events (at_ms, topic, body) VALUES (1, ?1, ?2)", (topic, body)).unwrap();
+        }
         db.execute_batch(LADDER[1].up).unwrap();
         let others = concat!("SELECT count(*), sum(severity <> ", severity_rule!(), "), count(DISTINCT severity) FROM events");
         let found: (i64, i64, i64) = db.query_row(others, (), |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?))).unwrap();
-        assert_eq!(found, (44 * 21, 0, 5), "rows, those with another severity, severities");
+        assert_eq!(found, (44 * 21 + 3, 0, 5), "rows, those with another severity, severities");
         assert!(LADDER[1].down.unwrap().contains(severity_rule!()), "down.sql has another rule");
     }
 
