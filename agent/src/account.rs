@@ -9,6 +9,13 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+/// The user of the ai worker.
+pub(crate) const AI: &str = "smolotchi-ai";
+/// The user of web.
+pub(crate) const WEB: &str = "smolotchi-web";
+/// The user of display.
+pub(crate) const DISPLAY: &str = "smolotchi-display";
+
 /// A user and its first group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Account {

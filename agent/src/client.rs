@@ -32,6 +32,8 @@ const PIECE: usize = 64 * 1024;
 #[derive(Debug, Clone)]
 pub(crate) struct Client {
     socket: PathBuf,
+    /// Where core knows this caller by name, if it listens there.
+    own: Option<PathBuf>,
     /// How long a core that isn't there is waited for.
     patience: Duration,
 }
@@ -39,12 +41,27 @@ pub(crate) struct Client {
 impl Client {
     /// Asks at this socket; nothing is connected yet.
     pub(crate) fn new(socket: impl Into<PathBuf>) -> Self {
-        Client { socket: socket.into(), patience: Duration::ZERO }
+        Client { socket: socket.into(), own: None, patience: Duration::ZERO }
     }
 
     /// As [`Client::new`], but a core that isn't there is waited for: it may be on its way from one version to the next.
     pub(crate) fn patient(socket: impl Into<PathBuf>, patience: Duration) -> Self {
-        Client { socket: socket.into(), patience }
+        Client { socket: socket.into(), own: None, patience }
+    }
+
+    /// Asks at the caller's own socket first, where core listens for nobody else.
+    pub(crate) fn at(self, own: impl Into<PathBuf>) -> Self {
+        Client { own: Some(own.into()), ..self }
+    }
+
+    async fn connect(&self) -> Result<UnixStream> {
+        // It is there as long as core runs; without it core is started by its other one.
+        if let Some(own) = &self.own {
+            if let Ok(stream) = UnixStream::connect(own).await {
+                return Ok(stream);
+            }
+        }
+        UnixStream::connect(&self.socket).await.map_err(|error| unreachable(&self.socket, "core can't be reached").cause(&error))
     }
 
     /// `GET path`. Asked again, as long as the patience lasts, when core is away or goes away before it answers.
@@ -174,8 +191,7 @@ impl Client {
     where
         B: Body<Data = Bytes, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + 'static,
     {
-        let stream =
-            UnixStream::connect(&self.socket).await.map_err(|error| unreachable(&self.socket, "core can't be reached").cause(&error))?;
+        let stream = self.connect().await?;
         let handshake = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await;
         let (mut sender, connection) = handshake.map_err(|error| self.broken(&error))?;
         let request = Request::builder()

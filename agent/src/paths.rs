@@ -2,6 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
+/// The folder of the sockets that one user each may connect to.
+pub(crate) const CALLERS: &str = "callers";
+
 /// The places that this program reads or writes; none is created by naming it.
 #[derive(Debug, Clone)]
 pub(crate) struct Paths {
@@ -39,9 +42,19 @@ impl Paths {
         self.at("run/smolotchi/core.sock")
     }
 
+    /// Core's API socket for one user, who is known by it (`smolotchi-caller@.socket`).
+    pub(crate) fn caller(&self, user: &str) -> PathBuf {
+        self.at("run/smolotchi").join(CALLERS).join(user)
+    }
+
     /// Core's heartbeat.
     pub(crate) fn heartbeat(&self) -> PathBuf {
         self.at("run/smolotchi/core/heartbeat.json")
+    }
+
+    /// The operator's settings; on the same file system as `/`.
+    pub(crate) fn settings(&self) -> PathBuf {
+        self.at("etc/smolotchi")
     }
 
     /// Folders of configuration fragments, lowest precedence first.

@@ -39,9 +39,11 @@ const MANY: u32 = 8;
 pub(crate) enum Listener {
     /// A unix socket.
     Unix(UnixListener),
+    /// A unix socket that one user may connect to.
+    Of(UnixListener, Caller),
 }
 
-/// Who calls: the uid from the kernel (SO_PEERCRED), if it tells.
+/// Who calls: the uid from the kernel (SO_PEERCRED), if it tells, or of the socket's one user.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Caller(pub(crate) Option<u32>);
 
@@ -121,6 +123,10 @@ async fn accept(listener: &Listener, router: &Router, stop: watch::Receiver<bool
             let (stream, _) = listener.accept().await?;
             let caller = Caller(stream.peer_cred().ok().map(|cred| cred.uid()));
             (caller, Box::pin(answer(stream, service(router, caller), stop)))
+        }
+        Listener::Of(listener, caller) => {
+            let (stream, _) = listener.accept().await?;
+            (*caller, Box::pin(answer(stream, service(router, *caller), stop)))
         }
     })
 }

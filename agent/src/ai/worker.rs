@@ -4,6 +4,7 @@
 //! back from core, never by a timer alone.
 
 use super::run::{Left, carry_out};
+use crate::account;
 use crate::client::{Client, block_on};
 use crate::config;
 use crate::leases::this_process;
@@ -38,7 +39,7 @@ pub(crate) fn run(paths: &Paths) -> Result<Exit> {
     block_on(async {
         let on = |kind| signal(kind).map_err(|error| Fault::new(Code::Io, "could not wait for signals").cause(&error));
         let (mut terminate, mut interrupt) = (on(SignalKind::terminate())?, on(SignalKind::interrupt())?);
-        let worker = Worker { client: Client::new(paths.socket()), paths, notify: Notify::from_env() };
+        let worker = Worker { client: Client::new(paths.socket()).at(paths.caller(account::AI)), paths, notify: Notify::from_env() };
         let owner = this_process("ai")?;
         worker.notify.ready(&format!("version {VERSION}"));
         log::note(Kind::Ready, format!("ai {VERSION} is ready"));

@@ -1,6 +1,6 @@
 //! What systemd hands in: the socket of the API (or one that core binds itself for development), and the senses' sockets.
 
-use crate::serve::Listener;
+use crate::paths::CALLERS;
 use listenfd::ListenFd;
 use rustix::net::{AddressFamily, SocketType};
 use smolotchi_operator::{Code, Fault, Result};
@@ -14,6 +14,8 @@ use std::path::Path;
 pub(super) struct Handed {
     /// Where the API listens.
     pub(super) api: UnixListener,
+    /// Where one user may connect and nobody else, with that user's name; none in development.
+    pub(super) callers: Vec<(String, UnixListener)>,
     /// Netlink sockets, for the senses; none in development.
     pub(super) netlink: Vec<OwnedFd>,
 }
@@ -23,7 +25,7 @@ pub(super) struct Handed {
 /// thread: what systemd hands in is taken out of the environment.
 pub(super) fn handed(path: Option<&Path>) -> Result<Handed> {
     let mut fds = ListenFd::from_env();
-    let (mut api, mut netlink, mut refused) = (None, Vec::new(), None);
+    let (mut api, mut callers, mut netlink, mut refused) = (None, Vec::new(), Vec::new(), None);
     for index in 0..fds.len() {
         let family = i32::from(AddressFamily::NETLINK.as_raw());
         if let Ok(Some(fd)) = fds.take_custom(index, family, SocketType::RAW.as_raw() as i32, "netlink socket") {
@@ -31,7 +33,10 @@ pub(super) fn handed(path: Option<&Path>) -> Result<Handed> {
             continue;
         }
         match fds.take_unix_listener(index) {
-            Ok(Some(listener)) => api = Some(listener),
+            Ok(Some(listener)) => match user_of(&listener) {
+                Some(user) => callers.push((user, listener)),
+                None => api = Some(listener),
+            },
             Ok(None) => {}
             Err(error) => refused = Some(error),
         }
@@ -46,13 +51,22 @@ pub(super) fn handed(path: Option<&Path>) -> Result<Handed> {
             );
         }
     };
-    api.set_nonblocking(true).map_err(|error| failed(&error))?;
-    Ok(Handed { api, netlink })
+    for listener in callers.iter().map(|(_, listener)| listener).chain([&api]) {
+        listener.set_nonblocking(true).map_err(|error| failed(&error))?;
+    }
+    Ok(Handed { api, callers, netlink })
 }
 
-/// The socket in the running event loop.
-pub(super) fn in_loop(listener: UnixListener) -> Result<Listener> {
-    tokio::net::UnixListener::from_std(listener).map(Listener::Unix).map_err(|error| failed(&error))
+/// Whose socket it is (`smolotchi-caller@USER.socket`), by where it listens: the last part of `…/callers/USER`.
+fn user_of(listener: &UnixListener) -> Option<String> {
+    let address = listener.local_addr().ok()?;
+    let path = address.as_pathname()?;
+    (path.parent()?.file_name()? == CALLERS).then(|| path.file_name().map(|name| name.to_string_lossy().into_owned()))?
+}
+
+/// A socket in the running event loop.
+pub(super) fn in_loop(listener: UnixListener) -> Result<tokio::net::UnixListener> {
+    tokio::net::UnixListener::from_std(listener).map_err(|error| failed(&error))
 }
 
 fn failed(error: &std::io::Error) -> Fault {

@@ -13,7 +13,7 @@ use crate::memory;
 use crate::notify::Notify;
 use crate::paths::Paths;
 use crate::release::VERSION;
-use crate::serve::serve;
+use crate::serve::{Caller, Listener, serve};
 use crate::store_fault::store_fault;
 use serde_json::json;
 use smolotchi_operator::log::{self, Kind};
@@ -25,6 +25,7 @@ use std::sync::{Arc, RwLock};
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 
 /// Runs until SIGTERM or SIGINT. Errors before READY: wrong user, configuration, `store.missing` (30),
 /// `store.newer-schema` and `store.older-schema` (20).
@@ -79,7 +80,12 @@ async fn turn(paths: &Paths, handed: Handed, (settings, configured): (Settings, 
     let on = |kind| signal(kind).map_err(|error| Fault::new(Code::CoreFailed, "could not wait for signals").cause(&error));
     let (mut terminate, mut interrupt, mut hangup) =
         (on(SignalKind::terminate())?, on(SignalKind::interrupt())?, on(SignalKind::hangup())?);
-    let listener = listen::in_loop(handed.api)?;
+    let passwd = std::fs::read_to_string(paths.passwd()).unwrap_or_default();
+    let uid_of = |user: &str| Account::in_passwd(&passwd, user).map(|user| user.uid);
+    let mut listeners = vec![Listener::Unix(listen::in_loop(handed.api)?)];
+    for (user, listener) in handed.callers {
+        listeners.push(Listener::Of(listen::in_loop(listener)?, Caller(uid_of(&user))));
+    }
     let notify = Arc::new(Notify::from_env());
     let schema = smolotchi_store::schema_own();
     let pulse = Pulse::new(owner.clone(), paths.heartbeat(), schema, notify.clone());
@@ -93,10 +99,7 @@ async fn turn(paths: &Paths, handed: Handed, (settings, configured): (Settings, 
         newest: watch::Sender::new(Some(0)),
         auditing: tokio::sync::Mutex::default(),
         uid: rustix::process::geteuid().as_raw(),
-        worker: std::fs::read_to_string(paths.passwd())
-            .ok()
-            .and_then(|text| Account::in_passwd(&text, "smolotchi-ai"))
-            .map(|user| user.uid),
+        worker: uid_of(crate::account::AI),
         work: super::work::Work::new(paths.artifacts()),
         schema,
         started_at_ms: clock::now_ms(),
@@ -116,7 +119,10 @@ async fn turn(paths: &Paths, handed: Handed, (settings, configured): (Settings, 
         let owner = tidy.clone();
         tokio::spawn(async move { owner.post(give_back).await });
     };
-    let calls = tokio::spawn(serve(listener, api::router(core.clone()), quiet, stopped));
+    let mut calls = JoinSet::new();
+    for listener in listeners {
+        calls.spawn(serve(listener, api::router(core.clone()), quiet.clone(), stopped.clone()));
+    }
     notify.ready(&format!("version {VERSION}, schema {schema}"));
     log::note(Kind::Ready, format!("core {VERSION} is ready, schema {schema}"));
     super::schedule::begin(&core);
@@ -147,7 +153,7 @@ async fn turn(paths: &Paths, handed: Handed, (settings, configured): (Settings, 
     core.work.stop();
     core.newest.send_replace(None);
     let _ = stop.send(true);
-    let _ = calls.await;
+    while calls.join_next().await.is_some() {}
     if result.is_ok() {
         senses::close(&core).await;
         note(&core, "core.stopped", json!({ "version": VERSION })).await;

@@ -123,7 +123,7 @@ fn stopped() -> Result<impl Future<Output = ()>> {
 
 async fn turn<W: Wires>(paths: &Paths, settings: DisplaySettings, mut panel: Panel<W>, stop: impl Future<Output = ()>) -> Result<Exit> {
     let mut stop = pin!(stop);
-    let client = Client::patient(paths.socket(), PATIENCE);
+    let client = Client::patient(paths.socket(), PATIENCE).at(paths.caller(crate::account::DISPLAY));
     let notify = Notify::from_env();
     let (width, height) = settings.panel.surface(settings.rotation);
     let mut looks = tokio::time::interval_at(Instant::now(), settings.interval);

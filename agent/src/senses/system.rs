@@ -27,7 +27,8 @@ impl System {
         System {
             proc: paths.proc(),
             sys: paths.sys(),
-            root: paths.root().to_owned(),
+            // Not the root itself: that of core's sandbox is another file system.
+            root: Some(paths.settings()).filter(|path| path.exists()).unwrap_or_else(|| paths.root().to_owned()),
             state: paths.state(),
             cpu: (0, 0),
             read: Rate::default(),

@@ -44,7 +44,7 @@ type Shared = State<Arc<Site>>;
 /// The site.
 pub(super) fn router(paths: &Paths, settings: crate::config::WebSettings, token: Option<Token>) -> Router {
     let site = Site {
-        core: Client::patient(paths.socket(), PATIENCE),
+        core: Client::patient(paths.socket(), PATIENCE).at(paths.caller(crate::account::WEB)),
         install_status: paths.install_status(),
         refresh_seconds: settings.refresh_seconds,
         snapshots: Arc::default(),

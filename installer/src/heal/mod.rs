@@ -27,9 +27,10 @@ const UNITS: [&str; 7] = [
     systemd::EXECUTOR,
 ];
 /// Those of them that come and go with the agent.
-const AGENTS: [&str; 7] = [
+const AGENTS: [&str; 8] = [
     "smolotchi-core.socket",
     "smolotchi-senses.socket",
+    "smolotchi-caller@*.socket",
     "smolotchi-web.socket",
     "smolotchi-prune.timer",
     "smolotchi-core.service",
