@@ -5,7 +5,7 @@ SHELL := /bin/sh
 .DEFAULT_GOAL := help
 CARGO ?= cargo
 
-.PHONY: help figures prepare dist-demo demo bench lint test-fast test-lab test test-full
+.PHONY: help figures prepare dist-demo demo bench lint gate-security test-fast test-lab test test-full
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1\t\2/' | expand -t 14
@@ -30,12 +30,17 @@ lint: ## formatting and clippy, as errors (needs rustfmt and clippy)
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --all-features --locked --quiet -- -D warnings
 
+gate-security: dist-demo ## exposure of each packaged service in exact points, by both systemds; fails on any rise (root)
+	@$(CARGO) run --quiet --locked -p smolotchi-lab --bin smolotchi-gate -- dist/demo/releases/0.2.0/debs/smolotchi_*.deb dist/demo/releases/0.2.0/debs/smolotchi-install_*.deb
+
 test-fast: prepare ## unit and integration tests, repository rules; no machines
 	$(CARGO) test --workspace --exclude smolotchi-lab --features smolotchi-release/sign --locked --no-fail-fast
 	$(CARGO) test -p smolotchi-lab --lib --bins --test rules --locked
 
 test-lab: prepare dist-demo ## scenarios on real Debian machines, a seeded sample of the long ones
 	$(CARGO) test -p smolotchi-lab --test lab --test first_light --test healing --test ansible --locked -- --nocapture --test-threads=2
+	@$(MAKE) --no-print-directory gate-security
+	$(CARGO) test -p smolotchi-lab --test hardening --locked -- --nocapture --test-threads=2
 	$(CARGO) test -p smolotchi-lab --test ways --test scripts --test policy --test model --test runtime --test soak --test secrets --locked -- --nocapture --test-threads=2
 	$(CARGO) test -p smolotchi-lab --test web --locked -- --nocapture --test-threads=1
 	$(CARGO) test -p smolotchi-lab --test crash --locked -- --nocapture --test-threads=1

@@ -1,0 +1,466 @@
+//! The sandboxes: that each directive stands once and with its reason, that no service has more points than are pinned, and on real machines that
+//! what systemd and the kernel make of it is what is written down, and that 143 ways out are refused.
+//!
+//! `UPDATE=1` writes docs/concepts/hardening.md, docs/reference/probes.md and tests/golden/sandbox/ anew. The machines need root and
+//! `make dist-demo`.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
+use smolotchi_lab::exposure::{self, Row};
+use smolotchi_lab::sandbox::{self, BASELINE, SERVICES, Sandbox};
+use smolotchi_lab::{Disk, Lab, Node, Release, dist};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
+}
+
+fn units() -> PathBuf {
+    root().join("systemd/system")
+}
+
+/// Compares a file with what it should hold, or writes it.
+fn assert_file(path: &str, text: &str) {
+    let path = root().join(path);
+    if std::env::var_os("UPDATE").is_some() {
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, text).unwrap();
+    }
+    let there = std::fs::read_to_string(&path).unwrap_or_default();
+    if there != text {
+        let differs = there.lines().zip(text.lines()).find(|(a, b)| a != b);
+        panic!("{} is out of date (UPDATE=1 writes it anew), first at {differs:#?}", path.display());
+    }
+}
+
+#[test]
+fn each_directive_stands_once_outside_the_unit_and_with_its_reason() {
+    let mut wrong = Vec::new();
+    for service in SERVICES {
+        let sandbox = Sandbox::read(&units(), service).unwrap();
+        wrong.extend(sandbox.faults());
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+/// A file of the baseline's name anywhere else would silently replace it.
+#[test]
+fn only_the_installer_masks_the_baseline_and_every_drop_in_is_packaged() {
+    let manifests = ["agent/Cargo.toml", "installer/Cargo.toml"].map(|path| std::fs::read_to_string(root().join(path)).unwrap()).concat();
+    let (mut masks, mut seen) = (Vec::new(), 0);
+    for entry in std::fs::read_dir(units()).unwrap() {
+        let folder = entry.unwrap().file_name().into_string().unwrap();
+        if !folder.ends_with(".service.d") {
+            continue;
+        }
+        for file in std::fs::read_dir(units().join(&folder)).unwrap() {
+            let file = file.unwrap().file_name().into_string().unwrap();
+            seen += 1;
+            if file == BASELINE {
+                masks.push(folder.clone());
+            }
+            let path = format!("usr/lib/systemd/system/{folder}/{file}");
+            assert!(manifests.contains(&path), "{path} is in no package");
+        }
+    }
+    masks.sort();
+    assert_eq!(masks, ["smolotchi-.service.d", "smolotchi-install-.service.d"]);
+    assert!(seen >= 7, "{seen}");
+}
+
+const BEGIN: &str =
+    "<!-- generated from systemd/system and tests/exposure.toml: UPDATE=1 cargo test -p smolotchi-lab --test hardening -->\n";
+const END: &str = "<!-- end -->\n";
+
+#[test]
+fn the_page_says_what_the_files_say() {
+    let path = "docs/concepts/hardening.md";
+    let page = std::fs::read_to_string(root().join(path)).unwrap();
+    let (head, rest) = page.split_once(BEGIN).unwrap();
+    let (_, tail) = rest.split_once(END).unwrap();
+    let mut made = String::from("### Exposure\n\n| service | exposure | points, Debian 12 | points, Debian 13 |\n|---|---|---|---|\n");
+    let pins = pins();
+    for service in SERVICES {
+        let unit = format!("smolotchi-{service}.service");
+        let [old, new] = ["bookworm", "trixie"].map(|release| pins[release][&unit]);
+        let tenths = (old.max(new) * 100).div_ceil(56_460);
+        made.push_str(&format!("| {service} | {}.{} | {old} | {new} |\n", tenths / 10, tenths % 10));
+    }
+    made.push('\n');
+    made.push_str(&sandbox::page(&units()).unwrap());
+    assert_file(path, &format!("{head}{BEGIN}{made}{END}{tail}"));
+}
+
+fn pins() -> BTreeMap<String, BTreeMap<String, u64>> {
+    exposure::pinned(&std::fs::read_to_string(root().join("tests/exposure.toml")).unwrap()).unwrap()
+}
+
+/// A folder that holds the units as a package would bring them.
+fn unpacked() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let to = folder.path().join("usr/lib/systemd");
+    std::fs::create_dir_all(&to).unwrap();
+    assert!(std::process::Command::new("cp").arg("-a").arg(units()).arg(&to).status().unwrap().success());
+    folder
+}
+
+#[test]
+fn no_service_has_more_points_than_are_pinned() {
+    smolotchi_lab::preflight().unwrap();
+    let folder = unpacked();
+    let rows = exposure::survey(folder.path(), &pins()).unwrap();
+    assert_eq!(rows.len(), SERVICES.len() * Release::ALL.len());
+    let risen: Vec<&Row> = rows.iter().filter(|row| row.risen()).collect();
+    assert!(risen.is_empty(), "{risen:#?}");
+    // It can fail: a service that may use the network.
+    let file = folder.path().join("usr/lib/systemd/system/smolotchi-web.service.d/90-open.conf");
+    std::fs::write(file, "[Service]\nPrivateNetwork=no\n").unwrap();
+    let rows = exposure::survey(folder.path(), &pins()).unwrap();
+    let risen: Vec<&str> = rows.iter().filter(|row| row.risen()).map(|row| row.unit.as_str()).collect();
+    assert_eq!(risen, ["smolotchi-web.service"; 2]);
+}
+
+/// A node with the packages of 0.2.0, healthy. What is tested is this tree: a package made from another one is refused.
+fn machine(release: Release) -> Lab {
+    let lab = dist::lab(release, Disk::Overlay, Vec::new()).unwrap();
+    let node = lab.node(1);
+    node.sh_ok(&format!("dpkg -i {}", dist::debs("0.2.0"))).unwrap();
+    node.wait_idle().unwrap();
+    node.wait_healthy().unwrap();
+    for service in SERVICES {
+        let sandbox = Sandbox::read(&units(), service).unwrap();
+        for directive in sandbox.baseline.iter().chain(&sandbox.more) {
+            let path = format!("/usr/lib/systemd/system/{}", directive.file);
+            let ours = std::fs::read(units().join(&directive.file)).unwrap();
+            assert!(node.read(&path).unwrap() == ours, "{path} is not this tree's: make dist-demo");
+        }
+    }
+    lab
+}
+
+/// The properties that systemd has for a sandbox.
+const PROPERTIES: [&str; 49] = [
+    "AmbientCapabilities",
+    "BindPaths",
+    "BindReadOnlyPaths",
+    "CapabilityBoundingSet",
+    "DeviceAllow",
+    "DevicePolicy",
+    "ExecPaths",
+    "Group",
+    "IPAddressAllow",
+    "IPAddressDeny",
+    "InaccessiblePaths",
+    "KeyringMode",
+    "LimitCORE",
+    "LockPersonality",
+    "MemoryDenyWriteExecute",
+    "MountAPIVFS",
+    "NoExecPaths",
+    "NoNewPrivileges",
+    "NotifyAccess",
+    "PrivateDevices",
+    "PrivateIPC",
+    "PrivateMounts",
+    "PrivateNetwork",
+    "PrivateTmp",
+    "PrivateUsers",
+    "ProcSubset",
+    "ProtectClock",
+    "ProtectControlGroups",
+    "ProtectHome",
+    "ProtectHostname",
+    "ProtectKernelLogs",
+    "ProtectKernelModules",
+    "ProtectKernelTunables",
+    "ProtectProc",
+    "ProtectSystem",
+    "ReadOnlyPaths",
+    "ReadWritePaths",
+    "RemoveIPC",
+    "RestrictAddressFamilies",
+    "RestrictNamespaces",
+    "RestrictRealtime",
+    "RestrictSUIDSGID",
+    "RootDirectory",
+    "RootDirectoryStartOnly",
+    "SystemCallArchitectures",
+    "SystemCallErrorNumber",
+    "SystemCallFilter",
+    "UMask",
+    "User",
+];
+
+/// What systemd says of a service's sandbox, sorted.
+fn effective(node: &Node, unit: &str) -> Vec<String> {
+    let mut words = vec!["systemctl", "show", unit];
+    let options: Vec<String> = PROPERTIES.iter().map(|name| format!("--property={name}")).collect();
+    words.extend(options.iter().map(String::as_str));
+    let mut lines: Vec<String> = node.run_ok(&words).unwrap().lines().map(str::to_owned).collect();
+    lines.sort();
+    lines
+}
+
+/// What the kernel says of a service's process: rights, namespaces of its own, mounts.
+const PROCESS: &str = r#"pid=$(systemctl show -P MainPID "$1"); cd /proc/$pid
+grep -E '^(CapInh|CapPrm|CapEff|CapBnd|CapAmb|NoNewPrivs|Seccomp):' status
+for ns in cgroup ipc mnt net pid user uts; do [ "$(readlink ns/$ns)" = "$(readlink /proc/1/ns/$ns)" ] && echo "ns $ns the machine's" || echo "ns $ns its own"; done
+awk '{print "core limit", $5, $6}' <<L
+$(grep 'Max core' limits)
+L
+echo "root $(ls -di root/ >/dev/null && awk '$5 == "/" {print $4}' mountinfo)"
+awk '{ sep = 0; for (i = 7; i <= NF; i++) if ($i == "-") sep = i; opts = ""; n = split($6, o, ","); for (i = 1; i <= n; i++) if (o[i] ~ /^(ro|rw|nosuid|nodev|noexec)$/) opts = opts " " o[i]; print "mount " $5 ":" opts }' mountinfo | LC_ALL=C sort -u"#;
+
+fn seen_by_the_kernel(node: &Node, unit: &str) -> String {
+    node.run_ok(&["bash", "-c", PROCESS, "bash", unit]).unwrap()
+}
+
+fn as_written_down(release: Release) {
+    let lab = machine(release);
+    let node = lab.node(1);
+    let mut golden = String::new();
+    for service in SERVICES {
+        let unit = format!("smolotchi-{service}.service");
+        let said = node.run_ok(&["systemctl", "show", "-P", "DropInPaths", &unit]).unwrap();
+        let files: Vec<&str> = said.split_whitespace().filter_map(|path| path.strip_prefix("/usr/lib/systemd/system/")).collect();
+        let sandbox = Sandbox::read(&units(), service).unwrap();
+        let mut expected: Vec<&str> = sandbox.baseline.iter().chain(&sandbox.more).map(|directive| directive.file.as_str()).collect();
+        expected.dedup();
+        assert_eq!(files, expected, "{unit}: another file has a word in its sandbox");
+        assert_eq!(said.split_whitespace().count(), files.len(), "{unit}: {said}");
+        golden.push_str(&format!("== {unit}\n{}\n", effective(node, &unit).join("\n")));
+    }
+    node.sh_ok("systemctl start smolotchi-web.service smolotchi-ai.service").unwrap();
+    for service in ["core", "web", "ai"] {
+        let unit = format!("smolotchi-{service}.service");
+        let seen = seen_by_the_kernel(node, &unit);
+        for mount in seen.lines().filter(|line| line.starts_with("mount ")) {
+            assert!(!mount.contains(" rw") || mount.contains("noexec"), "{unit} can write and execute at {mount}");
+        }
+        golden.push_str(&format!("== the process of {unit}\n{seen}"));
+    }
+    assert_file(&format!("tests/golden/sandbox/{release}.txt"), &golden);
+}
+
+#[test]
+fn systemd_and_the_kernel_have_what_is_written_down_on_debian_12() {
+    as_written_down(Release::Bookworm);
+}
+
+#[test]
+fn systemd_and_the_kernel_have_what_is_written_down_on_debian_13() {
+    as_written_down(Release::Trixie);
+}
+
+/// Takes each line of the baseline away, one after the other: what systemd says of a service must be another then, so that the test above
+/// would fail.
+fn each_line_counts(release: Release) {
+    let lab = machine(release);
+    let node = lab.node(1);
+    let path = format!("smolotchi-.service.d/{BASELINE}");
+    let text = std::fs::read_to_string(units().join(&path)).unwrap();
+    let unit = "smolotchi-web.service";
+    let before = effective(node, unit);
+    let (mut tried, mut survived) = (0, Vec::new());
+    for (number, line) in text.lines().enumerate().filter(|(_, line)| line.contains('=') && !line.starts_with('#')) {
+        let without: String = text.lines().enumerate().filter(|(other, _)| *other != number).map(|(_, line)| format!("{line}\n")).collect();
+        node.write(&format!("/usr/lib/systemd/system/{path}"), without.as_bytes()).unwrap();
+        node.run_ok(&["systemctl", "daemon-reload"]).unwrap();
+        tried += 1;
+        if effective(node, unit) == before {
+            survived.push(line.to_owned());
+        }
+    }
+    println!("{release}: {tried} lines taken away one by one, {} not noticed: {survived:?}", survived.len());
+    assert!(tried >= 50, "{tried}");
+    assert!(survived.is_empty(), "nothing notices that these are gone: {survived:#?}");
+}
+
+#[test]
+fn each_line_of_the_baseline_is_missed_when_it_is_gone_on_debian_12() {
+    each_line_counts(Release::Bookworm);
+}
+
+#[test]
+fn each_line_of_the_baseline_is_missed_when_it_is_gone_on_debian_13() {
+    each_line_counts(Release::Trixie);
+}
+
+/// What a service gets to because it needs it, with the reason. Everything else is refused.
+const NEEDED: [(&str, &str, &str); 8] = [
+    ("core", "read-users", "names of those who approve"),
+    ("core", "read-database", "its own"),
+    ("core", "read-proc", "sensors"),
+    ("core", "read-sysfs", "sensors"),
+    ("core", "list-sysctl", "comes with /proc"),
+    ("core", "message-bus", "asks systemd for units"),
+    ("ai", "read-packages", "compares our files with dpkg's sums"),
+    ("ai", "read-machine-id", "apt's phased updates"),
+];
+
+/// What this lab can't refuse, with the reason.
+const NOT_HERE: [(&str, &str); 1] = [("lower-oom-score", "the lab's own systemd lacks CAP_SYS_RESOURCE, and so can't set the lower bound")];
+
+/// Which directive stands first against an attempt, by how its name begins.
+const AGAINST: [(&str, &str); 30] = [
+    ("write-sysctl", "ProcSubset= ProtectKernelTunables="),
+    ("write-sysrq", "ProcSubset= ProtectKernelTunables="),
+    ("write-sysfs", "InaccessiblePaths= ProtectKernelTunables="),
+    ("write-cgroup", "ProtectControlGroups="),
+    ("write-shared", "InaccessiblePaths="),
+    ("write-dev", "PrivateDevices="),
+    ("write-", "RootDirectory= ProtectSystem="),
+    ("shared-tmp", "PrivateTmp="),
+    ("shared-var-tmp", "PrivateTmp="),
+    ("make-suid", "RestrictSUIDSGID= SystemCallFilter="),
+    ("read-kernel", "ProtectKernelLogs= ProtectKernelTunables="),
+    ("read-environment", "ProtectProc="),
+    ("see-processes", "ProtectProc="),
+    ("read-others-memory", "SystemCallFilter="),
+    ("read-proc", "ProcSubset="),
+    ("list-sysctl", "ProcSubset="),
+    ("read-sysfs", "InaccessiblePaths="),
+    ("read-", "RootDirectory="),
+    ("device-", "PrivateDevices="),
+    ("capabilities", "CapabilityBoundingSet="),
+    ("setuid-programs", "NoNewPrivileges="),
+    ("namespace-", "RestrictNamespaces= SystemCallFilter="),
+    ("core-dump", "LimitCORE="),
+    ("memory-file", "SystemCallFilter="),
+    ("memory-secret", "SystemCallFilter="),
+    ("memory-", "MemoryDenyWriteExecute="),
+    ("socket-", "RestrictAddressFamilies="),
+    ("execute-", "NoExecPaths= RootDirectory="),
+    ("map-own-file", "NoExecPaths="),
+    ("abstract-socket", "PrivateNetwork="),
+];
+
+fn against(name: &str) -> &'static str {
+    let other = match name {
+        "see-interfaces" => "PrivateNetwork=",
+        "bind-port" | "reach-loopback" => "RestrictAddressFamilies= PrivateNetwork=",
+        "message-bus" | "systemd-control" | "planted-socket" => "RootDirectory=",
+        "caller-ai" | "caller-web" => "SocketUser=",
+        "lower-oom-score" => "CapabilityBoundingSet=",
+        "hang-up" | "signal-init" => "CapabilityBoundingSet= SystemCallFilter=",
+        _ => "SystemCallFilter=",
+    };
+    AGAINST.iter().find(|(start, _)| name.starts_with(start)).map_or(other, |(_, directive)| directive)
+}
+
+/// What an unconfined root could do with it is what a sandbox keeps from a service, so each planted thing must be there.
+const PLANT: &str = r"set -e
+for file in /tmp/probe-planted /var/tmp/probe-planted /etc/ssh/probe_planted_key /var/lib/probe-planted /root/probe-planted /home/probe-planted; do
+    echo secret >$file; chmod 644 $file
+done
+printf '[Socket]\nListenStream=@probe-planted\nListenStream=/run/probe-planted.sock\nSocketMode=0666\n' >/run/systemd/system/probe-planted.socket
+printf '[Service]\nExecStart=/bin/sleep infinity\n' >/run/systemd/system/probe-planted.service
+systemctl daemon-reload
+systemctl start probe-planted.socket
+systemctl stop 'smolotchi-*'
+cp --remove-destination /root/probe /usr/bin/smolotchi
+systemctl reset-failed 'smolotchi-*' || true
+systemctl start smolotchi-core.socket smolotchi-web.socket";
+
+type Tried = BTreeMap<String, (bool, String)>;
+
+/// `probe NAME open|refused DETAIL`, and the count at the end.
+fn tried(text: &str) -> Option<Tried> {
+    let mut found = Tried::new();
+    for line in text.lines() {
+        let Some(rest) = line.strip_prefix("probe ") else { continue };
+        let mut words = rest.splitn(3, ' ');
+        let (name, came, detail) = (words.next()?, words.next()?, words.next().unwrap_or_default());
+        found.insert(name.to_owned(), (came == "refused", detail.to_owned()));
+    }
+    let count: usize = text.lines().find_map(|line| line.strip_prefix("probe-end ")?.parse().ok())?;
+    (count == found.len()).then_some(found)
+}
+
+fn probe(release: Release) -> (Tried, BTreeMap<&'static str, Tried>) {
+    let lab = machine(release);
+    let node = lab.node(1);
+    node.push(Path::new(env!("CARGO_BIN_EXE_smolotchi-probe")), "/root/probe").unwrap();
+    node.sh_ok(PLANT).unwrap();
+    let bare = node.run_ok(&["systemd-run", "-q", "--wait", "--pipe", "/usr/bin/smolotchi"]).unwrap();
+    let bare = tried(&bare).unwrap_or_else(|| panic!("{bare}"));
+    let mut all = BTreeMap::new();
+    for service in ["core", "web", "ai", "prune", "display"] {
+        let unit = format!("smolotchi-{service}.service");
+        let _ = node.run(&["systemctl", "start", &unit]).unwrap();
+        let mut found = None;
+        smolotchi_lab::wait_until(&format!("the probe in {unit} is through"), Duration::from_secs(60), || {
+            found = tried(&node.sh_ok(&format!("journalctl --sync; journalctl -b -u {unit} -o cat --no-pager"))?);
+            Ok(found.is_some())
+        })
+        .unwrap();
+        all.insert(service, found.unwrap());
+    }
+    (bare, all)
+}
+
+/// What a service got to without needing it.
+fn escapes(service: &str, tried: &Tried) -> Vec<String> {
+    let excused =
+        |name: &str| NEEDED.iter().any(|(who, what, _)| *who == service && *what == name) || NOT_HERE.iter().any(|(what, _)| *what == name);
+    let open = tried.iter().filter(|(_, (refused, _))| !refused);
+    let own = format!("caller-{service}");
+    open.filter(|(name, _)| !excused(name) && **name != own).map(|(name, (_, detail))| format!("{service}: {name}: {detail}")).collect()
+}
+
+fn ways_out(release: Release) -> String {
+    let (bare, all) = probe(release);
+    let open = bare.values().filter(|(refused, _)| !refused).count();
+    println!("{release}: bare root: {open} of {} are open", bare.len());
+    // The probe itself works: what it tries is there to be had.
+    assert!(bare.len() >= 140 && open >= 110, "{bare:#?}");
+    let mut escaped = Vec::new();
+    for (service, tried) in &all {
+        assert_eq!(tried.len(), bare.len());
+        println!("{release}: {service}: {} of {} refused", tried.values().filter(|(refused, _)| *refused).count(), tried.len());
+        escaped.extend(escapes(service, tried));
+    }
+    assert!(escaped.is_empty(), "{escaped:#?}");
+    for (service, name, _) in NEEDED {
+        assert!(!all[service][name].0, "{service} doesn't get to {name}, which it is said to need");
+    }
+
+    let mut table = format!(
+        "| attempt | stands first against it | {} | as root, bare |\n|---|---|",
+        all.keys().copied().collect::<Vec<_>>().join(" | ")
+    );
+    table.push_str(&"---|".repeat(all.len() + 1));
+    table.push('\n');
+    for (name, (kept, _)) in &bare {
+        let cells: Vec<String> = all
+            .iter()
+            .map(|(service, tried)| match NEEDED.iter().find(|(who, what, _)| who == service && what == name) {
+                Some((_, _, why)) => format!("needs it: {why}"),
+                None if tried[name].0 => "refused".to_owned(),
+                None if NOT_HERE.iter().any(|(what, _)| what == name) => "not shown here".to_owned(),
+                None => "its own".to_owned(),
+            })
+            .collect();
+        let bare = if *kept { "refused by the lab" } else { "open" };
+        table.push_str(&format!("| {name} | `{}` | {} | {bare} |\n", against(name), cells.join(" | ")));
+    }
+    table
+}
+
+#[test]
+fn every_way_out_is_refused_on_debian_12() {
+    let table = ways_out(Release::Bookworm);
+    let notes: String = NOT_HERE.iter().map(|(name, why)| format!("`{name}`: {why}.\n")).collect();
+    let page = format!(
+        "# Ways out of the sandboxes\n\nWhat `smolotchi-probe` tries inside each service's own unit on a real machine, and what became of it. Written by \
+         `UPDATE=1 cargo test -p smolotchi-lab --test hardening`; the same on Debian 12 and 13, or the suite fails.\n\n{table}\n{notes}"
+    );
+    assert_file("docs/reference/probes.md", &page);
+}
+
+#[test]
+fn every_way_out_is_refused_on_debian_13() {
+    ways_out(Release::Trixie);
+}
