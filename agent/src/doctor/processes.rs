@@ -13,9 +13,9 @@ pub(super) fn look(paths: &Paths) -> Vec<Check> {
     };
     let mut checks = Vec::new();
     for unit in units.iter().filter(|unit| unit.pid > 0) {
-        let status = std::fs::read_to_string(paths.proc().join(unit.pid.to_string()).join("status"));
-        checks.push(match status {
-            Ok(status) => judge(unit, &status),
+        let process = paths.proc().join(unit.pid.to_string());
+        checks.push(match std::fs::read_to_string(process.join("status")) {
+            Ok(status) => judge(unit, &status, &Inside::look(paths, &process)),
             Err(error) => Check::unknown(PART, &unit.id, format!("process {}: {error}", unit.pid)),
         });
     }
@@ -23,8 +23,36 @@ pub(super) fn look(paths: &Paths) -> Vec<Check> {
     checks
 }
 
-/// Compares a process's status (proc(5)) with what its unit says.
-fn judge(unit: &Unit, status: &str) -> Check {
+/// What only root may look at.
+#[derive(Debug, Default)]
+struct Inside {
+    /// Its mounts, mountinfo of proc(5).
+    mounts: String,
+    /// Its namespaces that are the machine's, by the kernel's names.
+    shared: Vec<&'static str>,
+}
+
+impl Inside {
+    fn look(paths: &Paths, process: &std::path::Path) -> Inside {
+        let machine = paths.proc().join("1");
+        let same = |name: &&str| {
+            let namespace = |of: &std::path::Path| std::fs::read_link(of.join("ns").join(name)).ok();
+            namespace(process).is_some_and(|its| Some(its) == namespace(&machine))
+        };
+        let mounts = std::fs::read_to_string(process.join("mountinfo")).unwrap_or_default();
+        Inside { mounts, shared: ["net", "user", "mnt", "ipc"].into_iter().filter(same).collect() }
+    }
+
+    /// Where something can be written and then executed.
+    fn both(&self) -> Vec<&str> {
+        let open = |options: &str| options.split(',').any(|one| one == "rw") && !options.split(',').any(|one| one == "noexec");
+        let fields = self.mounts.lines().filter_map(|line| line.split(' ').nth(4).zip(line.split(' ').nth(5)));
+        fields.filter(|(_, options)| open(options)).map(|(at, _)| at).collect()
+    }
+}
+
+/// Compares a process's status (proc(5)) and what it sees with what its unit says.
+fn judge(unit: &Unit, status: &str, inside: &Inside) -> Check {
     let get = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).unwrap_or_default().trim();
     let mask = |name: &str| u64::from_str_radix(get(name), 16);
     let (Ok(effective), Ok(bounding)) = (mask("CapEff"), mask("CapBnd")) else {
@@ -36,8 +64,16 @@ fn judge(unit: &Unit, status: &str) -> Check {
         wrong.push(format!("it may get {} capabilities, its unit says {promised}", bounding.count_ones()));
     }
     let root = ["", "root"].contains(&unit.user.as_str());
-    if effective != 0 && !root {
-        wrong.push(format!("it has capabilities ({effective:x})"));
+    let others = ["CapPrm", "CapInh", "CapAmb"].into_iter().filter_map(|name| mask(name).ok()).fold(0, |all, one| all | one);
+    if effective | others != 0 && !root {
+        wrong.push(format!("it has capabilities ({:x})", effective | others));
+    }
+    if !root && !inside.both().is_empty() {
+        wrong.push(format!("it can write and execute at {}", inside.both().join(" ")));
+    }
+    let shared: Vec<_> = unit.apart.iter().filter(|name| inside.shared.contains(name)).copied().collect();
+    if !shared.is_empty() {
+        wrong.push(format!("it shares the machine's namespaces {}", shared.join(" ")));
     }
     if !root && get("Uid").split_whitespace().any(|uid| uid == "0") {
         wrong.push("it runs as root".to_owned());
@@ -86,19 +122,32 @@ mod tests {
 
     #[test]
     fn what_the_kernel_says_is_held_against_the_unit() {
-        assert_eq!(judge(&unit(), GOOD).state, State::Ok);
+        assert_eq!(judge(&unit(), GOOD, &Inside::default()).state, State::Ok);
         let cases = [
             ("CapEff:\t0000000000000000", "CapEff:\t0000000000000400", "has capabilities"),
             ("CapBnd:\t0000000000000000", "CapBnd:\t000001ffffffffff", "its unit says 0"),
+            ("CapBnd", "CapAmb:\t0000000000000400\nCapBnd", "has capabilities"),
             ("NoNewPrivs:\t1", "NoNewPrivs:\t0", "gain privileges"),
             ("Seccomp:\t2", "Seccomp:\t0", "not filtered"),
             ("Uid:\t990\t990\t990", "Uid:\t0\t0\t0", "runs as root"),
         ];
         for (from, to, words) in cases {
-            let check = judge(&unit(), &GOOD.replace(from, to));
+            let check = judge(&unit(), &GOOD.replace(from, to), &Inside::default());
             assert_eq!((check.state, check.detail.contains(words)), (State::Failed, true), "{check:?}");
         }
-        assert_eq!(judge(&unit(), "").state, State::Unknown);
+        assert_eq!(judge(&unit(), "", &Inside::default()).state, State::Unknown);
+    }
+
+    #[test]
+    fn a_place_to_write_and_execute_and_a_shared_namespace_are_found() {
+        let mounts = |options: &str| format!("36 35 98:0 /x / ro,nosuid - ext4 /dev/x rw\n37 36 0:5 /y /tmp {options} - tmpfs none rw\n");
+        let inside = |options: &str, shared| Inside { mounts: mounts(options), shared };
+        let apart = Unit { apart: vec!["net", "user"], ..unit() };
+        assert_eq!(judge(&apart, GOOD, &inside("rw,nosuid,noexec", vec!["ipc"])).state, State::Ok);
+        for (inside, words) in [(inside("rw,nosuid", vec![]), "execute at /tmp"), (inside("ro", vec!["net", "ipc"]), "namespaces net")] {
+            let check = judge(&apart, GOOD, &inside);
+            assert!(check.state == State::Failed && check.detail.ends_with(words), "{check:?}");
+        }
     }
 
     #[test]

@@ -21,10 +21,15 @@ pub(super) struct Unit {
     pub(super) bounding: String,
     pub(super) no_new_privileges: bool,
     pub(super) filtered: bool,
+    /// Namespaces of its own, by the kernel's names.
+    pub(super) apart: Vec<&'static str>,
 }
 
 const PROPERTIES: &str = "--property=Id,LoadState,ActiveState,SubState,UnitFileState,Result,NRestarts,MainPID,User,CapabilityBoundingSet,\
-                          NoNewPrivileges,SystemCallFilter";
+                          NoNewPrivileges,SystemCallFilter,PrivateNetwork,PrivateUsers,PrivateMounts,PrivateIPC";
+
+/// Properties that give a service a namespace of its own.
+const APART: [(&str, &str); 4] = [("PrivateNetwork", "net"), ("PrivateUsers", "user"), ("PrivateMounts", "mnt"), ("PrivateIPC", "ipc")];
 
 /// Reads what `systemctl show` prints.
 pub(super) fn parse(text: &str) -> Vec<Unit> {
@@ -43,16 +48,19 @@ pub(super) fn parse(text: &str) -> Vec<Unit> {
             bounding: get("CapabilityBoundingSet"),
             no_new_privileges: get("NoNewPrivileges") == "yes",
             filtered: !get("SystemCallFilter").is_empty(),
+            apart: APART.iter().filter(|(property, _)| get(property) == "yes").map(|(_, name)| *name).collect(),
         }
     };
     text.split("\n\n").filter(|block| !block.trim().is_empty()).map(unit).collect()
 }
 
-/// The units that the packages bring.
+/// The units that the packages bring; a template is none.
 pub(crate) fn names(paths: &Paths) -> Vec<String> {
     let entries = std::fs::read_dir(paths.root().join("usr/lib/systemd/system")).into_iter().flatten().flatten();
     let mut names: Vec<_> = entries.filter_map(|entry| entry.file_name().into_string().ok()).collect();
-    names.retain(|name| name.starts_with("smolotchi-") && [".service", ".socket", ".timer"].iter().any(|kind| name.ends_with(kind)));
+    names.retain(|name| {
+        name.starts_with("smolotchi-") && !name.contains("@.") && [".service", ".socket", ".timer"].iter().any(|kind| name.ends_with(kind))
+    });
     names.sort();
     names
 }
