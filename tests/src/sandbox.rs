@@ -232,7 +232,7 @@ impl Sandbox {
 fn words(directive: &Directive) -> Vec<String> {
     match directive.name.as_str() {
         "DeviceAllow" => vec![directive.value.clone()],
-        _ => directive.value.split_whitespace().map(|word| word.trim_start_matches('~').to_owned()).collect(),
+        _ => directive.value.split_whitespace().map(str::to_owned).collect(),
     }
 }
 
