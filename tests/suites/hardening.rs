@@ -220,6 +220,12 @@ fn seen_by_the_kernel(node: &Node, unit: &str) -> String {
 fn as_written_down(release: Release) {
     let lab = machine(release);
     let node = lab.node(1);
+    // It ends with 0 for a typo: what it says is what counts. Two settings are newer than systemd 252, which does without.
+    let verify = "systemd-analyze verify --man=no --recursive-errors=no /usr/lib/systemd/system/smolotchi-*[a-z].service /usr/lib/systemd/system/smolotchi-*[a-z].socket";
+    let said = node.sh(&format!("{verify} 2>&1")).unwrap().stdout;
+    let newer = |line: &&str| release == Release::Bookworm && ["'RestartSteps'", "'RestartMaxDelaySec'"].iter().any(|name| line.contains(name));
+    let wrong: Vec<&str> = said.lines().filter(|line| !newer(line)).collect();
+    assert!(wrong.is_empty(), "{release}: {wrong:#?}");
     let mut golden = String::new();
     for service in SERVICES {
         let unit = format!("smolotchi-{service}.service");
@@ -463,4 +469,53 @@ fn every_way_out_is_refused_on_debian_12() {
 #[test]
 fn every_way_out_is_refused_on_debian_13() {
     ways_out(Release::Trixie);
+}
+
+/// In core's user namespace everybody else is nobody: who somebody is, is told by the socket that only they can open.
+fn callers(release: Release) {
+    let lab = machine(release);
+    let node = lab.node(1);
+    let lease = |user: &str, socket: &str| {
+        let curl = "curl -s -m 10 -o /dev/null -w '%{http_code}' -X POST -d '{}' http://core/v1/jobs/lease --unix-socket /run/smolotchi";
+        node.sh(&format!("runuser -u {user} -- {curl}/{socket}")).unwrap().stdout.trim().to_owned()
+    };
+    // 400: it may ask, and asked for nothing. 403: it may not. 000: it could not even connect.
+    let cases = [
+        ("smolotchi-ai", "callers/smolotchi-ai", "400"),
+        ("smolotchi-web", "callers/smolotchi-web", "403"),
+        ("smolotchi-web", "callers/smolotchi-ai", "000"),
+        ("nobody", "callers/smolotchi-ai", "000"),
+        ("nobody", "callers/smolotchi-web", "000"),
+        ("smolotchi-ai", "core.sock", "403"),
+        ("nobody", "core.sock", "403"),
+        ("smolotchi", "core.sock", "400"),
+        ("root", "core.sock", "400"),
+    ];
+    for (user, socket, expected) in cases {
+        assert_eq!(lease(user, socket), expected, "{release}: {user} at {socket}");
+    }
+
+    // A stranger that takes all the places of strangers keeps nobody of ours out.
+    let hold = "import socket, time\nheld = []\nfor _ in range(64):\n    s = socket.socket(socket.AF_UNIX); s.connect('/run/smolotchi/core.sock'); held.append(s)\n\
+                open('/tmp/held', 'w').close()\ntime.sleep(8)\n";
+    node.write("/root/hold.py", hold.as_bytes()).unwrap();
+    node.sh_ok(
+        "systemd-run -q --unit=hold -p User=nobody -p LoadCredential=hold:/root/hold.py sh -c 'exec python3 $CREDENTIALS_DIRECTORY/hold'",
+    )
+    .unwrap();
+    node.wait_until("the stranger holds its connections", Duration::from_secs(20), "test -e /tmp/held").unwrap();
+    assert_eq!(lease("nobody", "core.sock"), "000", "{release}: the stranger didn't take all places");
+    let page = node.sh_ok("curl -s -m 10 -o /dev/null -w '%{http_code}' http://127.0.0.1:8080/findings").unwrap();
+    assert_eq!(page.trim(), "200", "{release}: web is kept out by a stranger");
+    assert_eq!(lease("smolotchi-ai", "callers/smolotchi-ai"), "400");
+}
+
+#[test]
+fn who_calls_is_who_its_socket_says_on_debian_12() {
+    callers(Release::Bookworm);
+}
+
+#[test]
+fn who_calls_is_who_its_socket_says_on_debian_13() {
+    callers(Release::Trixie);
 }
