@@ -519,3 +519,24 @@ fn who_calls_is_who_its_socket_says_on_debian_12() {
 fn who_calls_is_who_its_socket_says_on_debian_13() {
     callers(Release::Trixie);
 }
+
+/// apt starts the method of a source as soon as something is new there, even to simulate: with nothing new, a sandbox that forbids it goes unnoticed.
+fn the_worker_sees_what_waits(release: Release) {
+    let lab = machine(release);
+    let node = lab.node(1);
+    node.add_apt_source(&dist::keyring().unwrap(), &format!("file:{}", dist::TREE), "edge").unwrap();
+    assert_eq!(node.candidate().unwrap(), "0.3.0");
+    node.run_ok(&["smolotchi", "ai", "run", "watch", "--wait"]).unwrap();
+    let findings = node.json(&["smolotchi", "findings", "list", "--format", "json"]).unwrap();
+    assert!(findings.to_string().contains("package/others"), "{release}: {findings:#}");
+}
+
+#[test]
+fn the_worker_sees_what_waits_on_debian_12() {
+    the_worker_sees_what_waits(Release::Bookworm);
+}
+
+#[test]
+fn the_worker_sees_what_waits_on_debian_13() {
+    the_worker_sees_what_waits(Release::Trixie);
+}
