@@ -1,7 +1,7 @@
 //! The sandboxes: that each directive stands once and with its reason, that no service has more points than are pinned, and on real machines that
 //! what systemd and the kernel make of it is what is written down, and that 143 ways out are refused.
 //!
-//! `UPDATE=1` writes docs/concepts/hardening.md, docs/reference/probes.md and tests/golden/sandbox/ anew. The machines need root and
+//! `UPDATE=1` writes docs/concepts/hardening.md, docs/reference/probes.md and tests/sandbox/ anew. The machines need root and
 //! `make dist-demo`.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
@@ -223,7 +223,8 @@ fn as_written_down(release: Release) {
     // It ends with 0 for a typo: what it says is what counts. Two settings are newer than systemd 252, which does without.
     let verify = "systemd-analyze verify --man=no --recursive-errors=no /usr/lib/systemd/system/smolotchi-*[a-z].service /usr/lib/systemd/system/smolotchi-*[a-z].socket";
     let said = node.sh(&format!("{verify} 2>&1")).unwrap().stdout;
-    let newer = |line: &&str| release == Release::Bookworm && ["'RestartSteps'", "'RestartMaxDelaySec'"].iter().any(|name| line.contains(name));
+    let newer =
+        |line: &&str| release == Release::Bookworm && ["'RestartSteps'", "'RestartMaxDelaySec'"].iter().any(|name| line.contains(name));
     let wrong: Vec<&str> = said.lines().filter(|line| !newer(line)).collect();
     assert!(wrong.is_empty(), "{release}: {wrong:#?}");
     let mut golden = String::new();
@@ -247,7 +248,7 @@ fn as_written_down(release: Release) {
         }
         golden.push_str(&format!("== the process of {unit}\n{seen}"));
     }
-    assert_file(&format!("tests/golden/sandbox/{release}.txt"), &golden);
+    assert_file(&format!("tests/sandbox/{release}.txt"), &golden);
 }
 
 #[test]
