@@ -189,6 +189,8 @@ fn a_day(release: Release) {
         cat >/etc/systemd/system/smolotchi-.service.d/90-lab-clock.conf <<'END'
 [Service]
 Environment=LD_PRELOAD=/usr/local/lib/libfaketime.so.1 FAKETIME_TIMESTAMP_FILE=/run/lab/clock FAKETIME_NO_CACHE=1 FAKETIME_DONT_FAKE_MONOTONIC=1
+BindReadOnlyPaths=/usr/local/lib/libfaketime.so.1 /run/lab
+ExecPaths=+/usr/local/lib/libfaketime.so.1
 END
         mkdir -p /etc/systemd/system/smolotchi-install-change.service.d /etc/systemd/system/smolotchi-install-heal.service.d
         for unit in change heal; do ln -s /dev/null /etc/systemd/system/smolotchi-install-$unit.service.d/90-lab-clock.conf; done",

@@ -153,7 +153,9 @@ impl<'a> Rig<'a> {
     fn drop_ins(&self) -> Vec<(&'static str, String)> {
         let line = |source: &str, verb: &str| {
             format!(
-                "[Service]\nExecStart=\nExecStart={LAB}/smolotchi-lab trace --socket {LAB}/{}.sock --source {source} -- \
+                // Who traces needs what the unit's sandbox denies.
+                "[Service]\nSystemCallFilter=@debug\nCapabilityBoundingSet=CAP_SYS_PTRACE\nProtectProc=default\n\
+                 ExecStart=\nExecStart={LAB}/smolotchi-lab trace --socket {LAB}/{}.sock --source {source} -- \
                  /usr/bin/smolotchi-install {verb}\n",
                 self.node.name()
             )
