@@ -198,7 +198,16 @@ fn effective(node: &Node, unit: &str) -> Vec<String> {
     let mut words = vec!["systemctl", "show", unit];
     let options: Vec<String> = PROPERTIES.iter().map(|name| format!("--property={name}")).collect();
     words.extend(options.iter().map(String::as_str));
-    let mut lines: Vec<String> = node.run_ok(&words).unwrap().lines().map(str::to_owned).collect();
+    // systemd keeps addresses in no order.
+    let in_order = |line: &str| match line.split_once('=') {
+        Some((name, value)) if name.starts_with("IPAddress") => {
+            let mut words: Vec<&str> = value.split(' ').collect();
+            words.sort_unstable();
+            format!("{name}={}", words.join(" "))
+        }
+        _ => line.to_owned(),
+    };
+    let mut lines: Vec<String> = node.run_ok(&words).unwrap().lines().map(in_order).collect();
     lines.sort();
     lines
 }
