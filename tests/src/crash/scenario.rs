@@ -154,7 +154,7 @@ impl<'a> Rig<'a> {
         let line = |source: &str, verb: &str| {
             format!(
                 // Who traces needs what the unit's sandbox denies.
-                "[Service]\nSystemCallFilter=@debug\nCapabilityBoundingSet=CAP_SYS_PTRACE\nProtectProc=default\n\
+                "[Service]\nSystemCallFilter=@debug seccomp\nCapabilityBoundingSet=CAP_SYS_PTRACE\nProtectProc=default\n\
                  ExecStart=\nExecStart={LAB}/smolotchi-lab trace --socket {LAB}/{}.sock --source {source} -- \
                  /usr/bin/smolotchi-install {verb}\n",
                 self.node.name()
