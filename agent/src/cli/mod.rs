@@ -319,7 +319,7 @@ pub(crate) enum ConfigVerb {
 Example:
   smolotchi config reload              what changed, and which service has to be restarted for it
 
-The same as systemctl reload smolotchi-core.service, which can't say what came of it. Only root and the user smolotchi may.")]
+systemctl reload smolotchi-core.service does the same; what came of it stands in the journal then. Only root and the user smolotchi may.")]
     Reload,
     /// Check the configuration; exit 20 at the first mistake, with file, line and key.
     #[command(after_help = "\
