@@ -30,8 +30,8 @@ lint: ## formatting and clippy, as errors (needs rustfmt and clippy)
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --all-features --locked --quiet -- -D warnings
 
-gate-security: dist-demo ## exposure of each packaged service in exact points, by both systemds; fails on any rise (root)
-	@$(CARGO) run --quiet --locked -p smolotchi-lab --bin smolotchi-gate -- dist/demo/releases/0.2.0/debs/smolotchi_*.deb dist/demo/releases/0.2.0/debs/smolotchi-install_*.deb
+gate-security: dist-demo ## exposure of each packaged service in exact points, by both systemds; fails on any rise; target/security.json (root)
+	@$(CARGO) run --quiet --locked -p smolotchi-lab --bin smolotchi-gate -- --json target/security.json dist/demo/releases/0.2.0/debs/smolotchi_*.deb dist/demo/releases/0.2.0/debs/smolotchi-install_*.deb
 
 test-fast: prepare ## unit and integration tests, repository rules; no machines
 	$(CARGO) test --workspace --exclude smolotchi-lab --features smolotchi-release/sign --locked --no-fail-fast

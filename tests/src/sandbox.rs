@@ -12,7 +12,7 @@ pub const SERVICES: [&str; 7] = ["core", "web", "ai", "prune", "display", "insta
 pub const BASELINE: &str = "10-baseline.conf";
 
 /// Directives that shape a sandbox. They stand in drop-ins, and in no unit.
-const SANDBOX: [&str; 56] = [
+const SANDBOX: [&str; 58] = [
     "AmbientCapabilities",
     "BindPaths",
     "BindReadOnlyPaths",
@@ -29,6 +29,8 @@ const SANDBOX: [&str; 56] = [
     "KeyringMode",
     "LimitCORE",
     "LockPersonality",
+    "LogRateLimitBurst",
+    "LogRateLimitIntervalSec",
     "MemoryDenyWriteExecute",
     "MountAPIVFS",
     "NetworkNamespacePath",
@@ -70,6 +72,9 @@ const SANDBOX: [&str; 56] = [
     "SystemCallFilter",
     "UMask",
 ];
+
+/// Directives that bound what a service uses. They stand in its unit, each below its reason.
+pub const BOUNDS: [&str; 8] = ["MemoryHigh", "MemoryMax", "LimitDATA", "TasksMax", "OOMScoreAdjust", "Nice", "CPUWeight", "IOWeight"];
 
 /// Of these, what a drop-in says is added to what the baseline says; nothing takes all of it back.
 const LISTS: [&str; 11] = [
@@ -253,6 +258,11 @@ pub fn page(folder: &Path) -> Result<String> {
     page.push_str("\n### What a service may beyond that\n\n| service | directive | why |\n|---|---|---|\n");
     for sandbox in &all {
         table(&mut page, &sandbox.more, Some(&sandbox.service));
+    }
+    page.push_str("\n### What a service may use\n\n| service | bound | why |\n|---|---|---|\n");
+    for sandbox in &all {
+        let bounds: Vec<Directive> = sandbox.unit.iter().filter(|directive| BOUNDS.contains(&directive.name.as_str())).cloned().collect();
+        table(&mut page, &bounds, Some(&sandbox.service));
     }
     page.push_str("\n### What the installer's services are denied\n\n| directive | why |\n|---|---|\n");
     table(&mut page, &installer.baseline, None);

@@ -6,6 +6,7 @@
 pub mod code;
 pub mod durable;
 pub mod exit;
+pub mod exposure;
 pub mod fault;
 pub mod log;
 pub mod output;

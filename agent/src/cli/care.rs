@@ -9,6 +9,7 @@ Examples:
   smolotchi doctor
   smolotchi doctor --format json | jq -r '.checks[] | select(.state == \"failed\") | .name, .hint'
   smolotchi doctor --security          also what each unit leaves open
+  smolotchi doctor --security --format json | jq '.checks[] | select(.exposure) | {name, exposure}'
 
 Run it as root: what can't be looked at is told as unknown, with the reason. It changes nothing.
 Exit codes: 0 nothing failed (warnings are no failure), 10 something did (doctor.failed).";
@@ -25,7 +26,7 @@ hand it on: names of machines and people stay. Readable only by you; an existing
 /// Options of `doctor`.
 #[derive(Debug, Args)]
 pub(crate) struct Doctor {
-    /// Say also what each unit leaves open (systemd-analyze security).
+    /// Say also what each unit leaves open, in points of systemd-analyze security.
     #[arg(long)]
     pub(crate) security: bool,
 }

@@ -19,6 +19,7 @@ pub(crate) use units::names as unit_names;
 
 use crate::paths::Paths;
 use serde::Serialize;
+use smolotchi_operator::exposure::Held;
 
 /// How one check ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -48,11 +49,14 @@ pub(crate) struct Check {
     /// What to do; only where something is to be done.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) hint: Option<String>,
+    /// The figures, of a line of the part security.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) exposure: Option<Held>,
 }
 
 impl Check {
     fn new(part: &'static str, name: impl Into<String>, state: State, detail: impl Into<String>) -> Self {
-        Check { part, name: name.into(), state, detail: detail.into(), hint: None }
+        Check { part, name: name.into(), state, detail: detail.into(), hint: None, exposure: None }
     }
 
     fn ok(part: &'static str, name: impl Into<String>, detail: impl Into<String>) -> Self {

@@ -1,62 +1,95 @@
-//! Part `security`: how exposed each service is, by systemd's own measure.
+//! Part `security`: how exposed each service is, in exact points by systemd's own measure, beside what it may have and had.
 
-use super::{Check, State, ask, units};
+use super::units::{Unit, ask_all};
+use super::{Check, State, ask};
 use crate::paths::Paths;
+use smolotchi_operator::exposure::{self, Held, Pins};
 
 const PART: &str = "security";
-/// What ours are packaged with; more is an operator's drop-in.
-const MOST: f64 = 0.1;
+
+/// What each service may have; packaged.
+const PINS: &str = "usr/lib/smolotchi/exposure.toml";
+
+/// Shows the weights, in a table that is wide enough to cut nothing.
+const EXACT: [&str; 3] = ["SYSTEMD_ANALYZE_DEBUG=1", "COLUMNS=400", "systemd-analyze"];
 
 pub(super) fn look(paths: &Paths, detailed: bool) -> Vec<Check> {
-    if !paths.systemd_runs().exists() {
-        return vec![Check::unknown(PART, "exposure", "systemd doesn't run here")];
-    }
-    // The installer changes packages: it must be able to do what these lines forbid.
-    let ours = |name: &String| name.ends_with(".service") && !name.starts_with("smolotchi-install");
-    units::names(paths).into_iter().filter(ours).map(|name| exposure(&name, detailed)).collect()
-}
-
-fn exposure(unit: &str, detailed: bool) -> Check {
-    match ask("systemd-analyze", &["security", "--no-pager", unit]) {
-        Ok(text) => judge(unit, &text, detailed),
-        Err(why) => Check::unknown(PART, unit, why),
+    let path = paths.root().join(PINS);
+    let pins = std::fs::read_to_string(&path).map_err(|error| error.to_string());
+    let pins = match pins.and_then(|text| toml::from_str::<Pins>(&text).map_err(|error| error.message().to_owned())) {
+        Ok(pins) => pins,
+        Err(why) => return vec![Check::unknown(PART, "exposure", format!("{}: {why}", path.display()))],
+    };
+    match ask_all(paths) {
+        Ok(units) => units.iter().filter(|unit| unit.id.ends_with(".service")).map(|unit| measure(unit, &pins, detailed)).collect(),
+        Err(why) => vec![Check::unknown(PART, "exposure", why)],
     }
 }
 
-/// Reads `→ Overall exposure level for UNIT: 1.1 OK :-)` and, in detail, the lines that count against it.
-fn judge(unit: &str, text: &str, detailed: bool) -> Check {
-    let level =
-        text.lines().find_map(|line| line.split("exposure level for ").nth(1)?.split_once(": ")?.1.split(' ').next()?.parse::<f64>().ok());
-    let Some(level) = level else { return Check::unknown(PART, unit, "systemd-analyze says no level") };
-    let open: Vec<_> =
-        text.lines().filter_map(|line| line.trim_start().strip_prefix('✗')).filter_map(|line| line.split_whitespace().next()).collect();
-    let mut detail = format!("exposure {level:.1} of 10");
-    if detailed && !open.is_empty() {
+fn measure(unit: &Unit, pins: &Pins, detailed: bool) -> Check {
+    let mut args = EXACT.to_vec();
+    args.extend(["security", "--no-pager", &unit.id]);
+    match ask("env", &args).map(|text| exposure::parse(&text)) {
+        Ok(Some(exposure)) => judge(unit, pins.hold(&unit.id, exposure), detailed),
+        Ok(None) => Check::unknown(PART, &unit.id, "what systemd-analyze says is not understood"),
+        Err(why) => Check::unknown(PART, &unit.id, why),
+    }
+}
+
+/// Says what was measured, and in detail what is open.
+fn judge(unit: &Unit, held: Held, detailed: bool) -> Check {
+    let most = held.threshold.map_or_else(|| "nobody said how many it may have".to_owned(), |most| format!("{most} at most"));
+    let mut detail = format!("exposure {} of 10: {} points, {most}, {}", held.exposure.level(), held.exposure.points, held.since());
+    if detailed && !held.exposure.open.is_empty() {
+        let open: Vec<_> = held.exposure.open.iter().map(|open| format!("{} {}", open.name, open.points)).collect();
         detail.push_str(&format!("; open: {}", open.join(" ")));
     }
-    if level <= MOST {
-        Check::ok(PART, unit, detail)
-    } else {
-        Check::new(PART, unit, State::Warning, detail)
-            .hint(format!("see which drop-in opens it: systemctl cat {unit}; smolotchi doctor --security"))
+    if !unit.operators.is_empty() {
+        detail.push_str(&format!("; shaped also by {}", unit.operators.join(" ")));
     }
+    let check = if held.risen() {
+        Check::new(PART, &unit.id, State::Warning, detail)
+            .hint(format!("see which drop-in opens it: systemctl cat {}; smolotchi doctor --security", unit.id))
+    } else {
+        Check::ok(PART, &unit.id, detail)
+    };
+    Check { exposure: Some(held), ..check }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    const TABLE: &str = "\
+✗ RootDirectory=  Service runs in the host's root  200 1 1
+✓ PrivateTmp=     Private /tmp                    1000 0 1
+
+→ Overall exposure level for a.service: 1.7 OK :-)
+";
+
     #[test]
-    fn the_level_is_read_and_judged() {
-        let text = |level: &str| {
-            format!(
-                "  NAME            DESCRIPTION   EXPOSURE\n✓ PrivateTmp=     Private /tmp\n✗ RootDirectory=  Service runs in the host's root 0.1\n\n\
-                 → Overall exposure level for a.service: {level} OK :-)\n"
-            )
+    fn the_points_are_held_against_what_it_may_have() {
+        let unit = |operators: &[&str]| Unit {
+            id: "a.service".into(),
+            operators: operators.iter().map(|path| (*path).to_owned()).collect(),
+            ..Unit::default()
         };
-        assert_eq!(judge("a.service", &text("0.1"), false), Check::ok(PART, "a.service", "exposure 0.1 of 10"));
-        assert_eq!(judge("a.service", &text("0.1"), true).detail, "exposure 0.1 of 10; open: RootDirectory=");
-        assert_eq!(judge("a.service", &text("0.2"), false).state, State::Warning);
-        assert_eq!(judge("a.service", "", false).state, State::Unknown);
+        let pins = |most| Pins {
+            last_release: "0.1.0".into(),
+            thresholds: [("a.service".to_owned(), most)].into(),
+            last: [("a.service".to_owned(), 250)].into(),
+        };
+        let judged = |most, detailed| judge(&unit(&[]), pins(most).hold("a.service", exposure::parse(TABLE).unwrap()), detailed);
+        let well = judged(200, false);
+        assert_eq!((well.state, well.detail.as_str()), (State::Ok, "exposure 1.7 of 10: 200 points, 200 at most, -50 since 0.1.0"));
+        assert!(judged(200, true).detail.ends_with("; open: RootDirectory= 200"));
+        assert_eq!(serde_json::to_value(&well).unwrap()["exposure"]["threshold"], 200);
+        let risen = judged(199, false);
+        assert!(risen.state == State::Warning && risen.hint.is_some(), "{risen:?}");
+        let nobody = judge(&unit(&["/etc/systemd/system/a.service.d/x.conf"]), pins(200).hold("b", exposure::parse(TABLE).unwrap()), false);
+        assert!(
+            nobody.state == State::Warning && nobody.detail.ends_with("shaped also by /etc/systemd/system/a.service.d/x.conf"),
+            "{nobody:?}"
+        );
     }
 }

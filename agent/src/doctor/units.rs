@@ -23,10 +23,22 @@ pub(super) struct Unit {
     pub(super) filtered: bool,
     /// Namespaces of its own, by the kernel's names.
     pub(super) apart: Vec<&'static str>,
+    /// Its control group, which has its processes.
+    pub(super) group: String,
+    /// Where its mounts may be writable.
+    pub(super) writable: Vec<String>,
+    /// Families of sockets that it may open (`AF_UNIX`).
+    pub(super) families: Vec<String>,
+    /// Sockets that are handed to it.
+    pub(super) sockets: Vec<String>,
+    /// Files that shape it and that no package brought.
+    pub(super) operators: Vec<String>,
 }
 
 const PROPERTIES: &str = "--property=Id,LoadState,ActiveState,SubState,UnitFileState,Result,NRestarts,MainPID,User,CapabilityBoundingSet,\
-                          NoNewPrivileges,SystemCallFilter,PrivateNetwork,PrivateUsers,PrivateMounts,PrivateIPC";
+                          NoNewPrivileges,SystemCallFilter,PrivateNetwork,PrivateUsers,PrivateMounts,PrivateIPC,PrivateTmp,ControlGroup,\
+                          ReadWritePaths,BindPaths,StateDirectory,RuntimeDirectory,CacheDirectory,LogsDirectory,RestrictAddressFamilies,\
+                          TriggeredBy,DropInPaths";
 
 /// Properties that give a service a namespace of its own.
 const APART: [(&str, &str); 4] = [("PrivateNetwork", "net"), ("PrivateUsers", "user"), ("PrivateMounts", "mnt"), ("PrivateIPC", "ipc")];
@@ -49,9 +61,46 @@ pub(super) fn parse(text: &str) -> Vec<Unit> {
             no_new_privileges: get("NoNewPrivileges") == "yes",
             filtered: !get("SystemCallFilter").is_empty(),
             apart: APART.iter().filter(|(property, _)| get(property) == "yes").map(|(_, name)| *name).collect(),
+            group: get("ControlGroup"),
+            writable: writable(get),
+            families: words(&get("RestrictAddressFamilies")),
+            sockets: words(&get("TriggeredBy")).into_iter().filter(|unit| unit.ends_with(".socket")).collect(),
+            operators: words(&get("DropInPaths")).into_iter().filter(|path| !path.starts_with("/usr/lib/systemd/")).collect(),
         }
     };
     text.split("\n\n").filter(|block| !block.trim().is_empty()).map(unit).collect()
+}
+
+fn words(value: &str) -> Vec<String> {
+    value.split_whitespace().map(str::to_owned).collect()
+}
+
+/// The folders and files that a unit names as writable.
+fn writable(get: impl Fn(&str) -> String) -> Vec<String> {
+    let mut paths = Vec::new();
+    for (property, below) in
+        [("StateDirectory", "/var/lib/"), ("RuntimeDirectory", "/run/"), ("CacheDirectory", "/var/cache/"), ("LogsDirectory", "/var/log/")]
+    {
+        paths.extend(words(&get(property)).iter().map(|name| format!("{below}{name}")));
+    }
+    paths.extend(words(&get("ReadWritePaths")).iter().map(|path| path.trim_start_matches(['-', '+']).to_owned()));
+    // SOURCE:DESTINATION:OPTIONS
+    paths.extend(words(&get("BindPaths")).iter().filter_map(|bind| bind.split(':').nth(1).map(str::to_owned)));
+    if get("PrivateTmp") != "no" {
+        paths.extend(["/tmp", "/var/tmp"].map(str::to_owned));
+    }
+    paths
+}
+
+/// What the sockets of these names listen on, in the words of systemd.socket(5): `127.0.0.1:8080`, `/run/x`, `route 0`.
+pub(super) fn listened(sockets: &[String]) -> Result<Vec<String>, String> {
+    if sockets.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut args = vec!["show", "--property=Listen", "--"];
+    args.extend(sockets.iter().map(String::as_str));
+    let line = |line: &str| Some(line.strip_prefix("Listen=")?.rsplit_once(" (")?.0.to_owned());
+    ask("systemctl", &args).map(|text| text.lines().filter_map(line).collect())
 }
 
 /// The units that the packages bring; a template is none.

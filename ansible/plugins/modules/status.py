@@ -8,12 +8,12 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 ---
 module: status
-short_description: What runs on a node, what happened last, and what it can go back to
+short_description: What runs on a node, what happened last, what it can go back to, and how exposed it is
 version_added: 0.2.0
 author:
   - The Smolotchi maintainers (@smolotchi)
 description:
-  - Asks C(smolotchi-install) on the node. Changes nothing, needs root there and no Python.
+  - Asks C(smolotchi-install) on the node, and C(smolotchi doctor --security). Changes nothing, needs root there and no Python.
 options: {}
 attributes:
   check_mode:
@@ -38,6 +38,10 @@ EXAMPLES = r"""
 - name: Demand one version everywhere
   ansible.builtin.assert:
     that: node.status.installed == "0.2.0"
+
+- name: Demand that no service has more than it may have
+  ansible.builtin.assert:
+    that: node.exposure | rejectattr("state", "equalto", "ok") | list | length == 0
 """
 
 RETURN = r"""
@@ -67,4 +71,28 @@ status:
       description: The versions that can be gone back to, newest first.
       type: list
       elements: dict
+exposure:
+  description: How exposed each service is, by C(systemd-analyze security) in exact points; empty where the agent can't tell.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    unit:
+      description: The service.
+      type: str
+    points:
+      description: What it has, of 56460.
+      type: int
+    threshold:
+      description: What it may have at most.
+      type: int
+    delta:
+      description: Points more (or less) than in the release before; null if it is new.
+      type: int
+    last_release:
+      description: The release before.
+      type: str
+    state:
+      description: C(ok), or C(warning) if it has more than it may have.
+      type: str
 """

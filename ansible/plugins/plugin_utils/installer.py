@@ -14,6 +14,9 @@ import json
 
 PROGRAM = "smolotchi-install"
 
+# Says how exposed its services are.
+AGENT = "smolotchi"
+
 # A shell's word for a program that isn't there.
 NOT_FOUND = 127
 
@@ -51,6 +54,21 @@ class Answer:
     def code(self):
         """The fault's code, if it ended in one."""
         return self.error.get("code") if self.error else None
+
+
+def exposure_of(stdout):
+    """The services in smolotchi doctor's checklist, each with its points; whatever else it says is left out."""
+    rows = []
+    for line in stdout.splitlines():
+        document = document_of(line) or {}
+        checks = document.get("checks")
+        for check in checks if isinstance(checks, list) else []:
+            figures = check.get("exposure") if isinstance(check, dict) else None
+            if isinstance(figures, dict):
+                row = dict((name, figures.get(name)) for name in ("unit", "points", "threshold", "delta", "last_release"))
+                row["state"] = check.get("state")
+                rows.append(row)
+    return rows
 
 
 def document_of(line):

@@ -1,13 +1,14 @@
-//! `make gate-security`: the exposure of each packaged service in exact points beside the pinned ones, by the systemd of each Debian.
+//! `make gate-security`: the exposure of each packaged service in exact points, beside what it may have and what it had in the release before, by
+//! the systemd of each Debian.
 //!
-//! Without packages it takes the unit files of this tree. Ends with 10 if any service has more points than are pinned, or is not pinned.
+//! Without packages it takes the unit files of this tree. Ends with 10 if any service has more points than it may have, or than it had.
 
 use clap::Parser;
 use serde::Serialize;
 use smolotchi_lab::exposure::{self, Row};
-use smolotchi_operator::output::{columns, emit, finish};
+use smolotchi_operator::exposure::Pins;
+use smolotchi_operator::output::{columns, emit, finish, json_line};
 use smolotchi_operator::{Code, Exit, Fault, Format, Result, Table};
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
@@ -17,12 +18,18 @@ use std::process::{Command, ExitCode};
 struct Cli {
     /// Packages to take the units from; this tree's unit files if there is none.
     debs: Vec<PathBuf>,
-    /// Where the pinned points are.
-    #[arg(long, default_value = "tests/exposure.toml")]
+    /// Where the thresholds are.
+    #[arg(long, default_value = "systemd/exposure.toml")]
     pins: PathBuf,
-    /// Pins what is measured. Look at the difference before you commit it.
+    /// Makes what is measured the threshold. Look at the difference before you commit it.
     #[arg(long)]
     pin: bool,
+    /// This version is out: what is measured is from now on what the release before had.
+    #[arg(long, value_name = "VERSION")]
+    released: Option<String>,
+    /// Also writes everything that is open to this file, as JSON.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
     /// How results are printed.
     #[arg(long, value_enum, default_value_t)]
     format: Format,
@@ -37,24 +44,24 @@ struct Verdict {
 
 impl Table for Verdict {
     fn table(&self) -> String {
-        let mut lines = vec![["RELEASE", "SERVICE", "EXPOSURE", "POINTS", "PINNED", "DELTA", "OPEN"].map(str::to_owned)];
-        for Row { release, unit, exposure, pinned } in &self.services {
-            let delta = pinned.map(|pinned| i128::from(exposure.points) - i128::from(pinned));
+        let mut lines = vec![["DEBIAN", "SERVICE", "EXPOSURE", "POINTS", "AT MOST", "DELTA", "OPEN"].map(str::to_owned)];
+        for Row { release, held } in &self.services {
+            let exposure = &held.exposure;
             let mut open: Vec<String> = exposure.open.iter().take(3).map(|open| format!("{} {}", open.name, open.points)).collect();
             if exposure.open.len() > open.len() {
                 open.push(format!("{} more", exposure.open.len() - open.len()));
             }
             lines.push([
                 release.clone(),
-                unit.clone(),
-                format!("{}.{}", exposure.tenths / 10, exposure.tenths % 10),
+                format!("{}{}", held.unit, if held.risen() { " RISEN" } else { "" }),
+                exposure.level(),
                 format!("{} of {}", exposure.points, exposure.of),
-                pinned.map_or_else(|| "-".to_owned(), |pinned| pinned.to_string()),
-                delta.map_or_else(|| "not pinned".to_owned(), |delta| format!("{delta:+}")),
+                held.threshold.map_or_else(|| "nobody said".to_owned(), |threshold| threshold.to_string()),
+                held.since(),
                 open.join(", "),
             ]);
         }
-        let last = if self.risen { "\na service has more points than it may have: see docs/concepts/hardening.md\n" } else { "" };
+        let last = if self.risen { "\na service has more points than it may have, or had: see docs/concepts/hardening.md\n" } else { "" };
         format!("{}{last}", columns(&lines))
     }
 }
@@ -66,24 +73,52 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: &Cli) -> Result<Exit> {
-    let text = std::fs::read_to_string(&cli.pins).map_err(|error| Fault::io("could not read the pinned points", &cli.pins, &error))?;
+    let text = std::fs::read_to_string(&cli.pins).map_err(|error| Fault::io("could not read the thresholds", &cli.pins, &error))?;
     let pins = exposure::pinned(&text)?;
     let root = std::env::temp_dir().join(format!("smolotchi-gate-units-{}", std::process::id()));
     let rows = unpack(&cli.debs, &root).and_then(|()| exposure::survey(&root, &pins));
     let _ = std::fs::remove_dir_all(&root);
     let services = rows?;
-    if cli.pin {
-        let head: String = text.lines().take_while(|line| line.starts_with('#')).map(|line| format!("{line}\n")).collect();
-        let mut all: BTreeMap<&str, String> = BTreeMap::new();
-        for row in &services {
-            all.entry(&row.release).or_default().push_str(&format!("\"{}\" = {}\n", row.unit, row.exposure.points));
-        }
-        let body: String = all.iter().map(|(release, lines)| format!("\n[{release}]\n{lines}")).collect();
-        std::fs::write(&cli.pins, format!("{head}{body}")).map_err(|error| Fault::io("could not pin", &cli.pins, &error))?;
+    if cli.pin || cli.released.is_some() {
+        let written = written(&text, &pins, cli, &services);
+        std::fs::write(&cli.pins, written).map_err(|error| Fault::io("could not write the thresholds", &cli.pins, &error))?;
     }
-    let risen = !cli.pin && services.iter().any(Row::risen);
-    emit(cli.format, &Verdict { event: "result", risen, services });
+    let risen = !cli.pin && services.iter().any(|row| row.held.risen());
+    let verdict = Verdict { event: "result", risen, services };
+    if let Some(path) = &cli.json {
+        std::fs::write(path, json_line(&verdict)).map_err(|error| Fault::io("could not write the result", path, &error))?;
+    }
+    emit(cli.format, &verdict);
     Ok(if risen { Exit::Runtime } else { Exit::Success })
+}
+
+/// The file with what was measured in it, by the systemd that counts more; comments stay.
+fn written(text: &str, pins: &Pins, cli: &Cli, rows: &[Row]) -> String {
+    let mut pins = pins.clone();
+    for unit in rows.iter().map(|row| &row.held.unit) {
+        let most = rows.iter().filter(|row| row.held.unit == *unit).map(|row| row.held.exposure.points).max().unwrap_or_default();
+        if cli.pin {
+            pins.thresholds.insert(unit.clone(), most);
+        }
+        if cli.released.is_some() {
+            pins.last.insert(unit.clone(), most);
+        }
+    }
+    let last = cli.released.as_ref().unwrap_or(&pins.last_release);
+    let mut made = String::new();
+    for line in text.lines().filter(|line| !line.starts_with('"')) {
+        match line {
+            line if line.starts_with("last_release") => made.push_str(&format!("last_release = \"{last}\"\n")),
+            line => made.push_str(&format!("{line}\n")),
+        }
+        let points = match line {
+            "[thresholds]" => &pins.thresholds,
+            "[last]" => &pins.last,
+            _ => continue,
+        };
+        points.iter().for_each(|(unit, points)| made.push_str(&format!("\"{unit}\" = {points}\n")));
+    }
+    made
 }
 
 /// Puts the units below `root`, as they are packaged or, without packages, as they lie here.

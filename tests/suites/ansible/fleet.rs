@@ -147,6 +147,12 @@ fn a_fleet_from_nothing_to_stable_and_back() {
     let status = fleet.play("status", json!({}), &[]);
     status.assert_changed(&[]);
     assert_eq!(status.output.stdout.matches("\"installed\": \"0.2.0\"").count(), 3, "{}", status.text());
+    assert_eq!(
+        status.output.stdout.matches("smolotchi-core.service: 535 points, 535 at most, -2210 since 0.1.0: ok").count(),
+        3,
+        "{}",
+        status.text()
+    );
     for node in fleet.lab.nodes() {
         assert_eq!(left_over(node), "");
     }
