@@ -109,9 +109,8 @@ fn all(args: &Args, program: &Path, work: &Path) -> Result<Vec<Line>> {
         if args.only.as_ref().is_none_or(|only| name.contains(only.as_str())) {
             // Each part has a card and a node of its own.
             let card = Card::new(work, 3072)?;
-            let root = card.path().join("root");
-            std::fs::create_dir(&root).map_err(|error| Fault::io("could not make a folder", &root, &error))?;
-            let node = Node::new(&root, program)?;
+            let (root, volatile) = (card.path().join("root"), work.join(format!("run-{name}")));
+            let node = Node::new(&root, &volatile, program)?;
             part(args, &Bench { card: &card, node: &node, work }, &mut lines)?;
         }
     }
@@ -480,9 +479,7 @@ fn migration(args: &Args, bench: &Bench<'_>, lines: &mut Lines) -> Result<()> {
         eprintln!("no --old: a migration is not measured");
         return Ok(());
     };
-    let root = bench.card.path().join("old");
-    std::fs::create_dir_all(&root).map_err(|error| Fault::io("could not make a folder", &root, &error))?;
-    let node = Node::new(&root, old)?;
+    let node = Node::new(&bench.card.path().join("old"), &bench.work.join("run-old"), old)?;
     let core = node.core()?;
     let before = Bench { card: bench.card, node: &node, work: bench.work };
     append(&before, args.events)?;

@@ -201,10 +201,13 @@ pub(crate) struct Node {
 }
 
 impl Node {
-    /// Makes the folders below `root`, which is on the card.
-    pub(crate) fn new(root: &Path, program: &Path) -> Result<Node> {
+    /// Makes the folders below `root`, which is on the card. What is below /run is in `volatile`, which isn't: it is memory on a machine.
+    pub(crate) fn new(root: &Path, volatile: &Path, program: &Path) -> Result<Node> {
         let own = root.join("smolotchi");
         let make = || {
+            std::fs::create_dir_all(root)?;
+            std::fs::create_dir_all(volatile)?;
+            std::os::unix::fs::symlink(volatile, root.join("run"))?;
             for folder in ["var/lib/smolotchi", "run/smolotchi/core", "etc/smolotchi/config.d"] {
                 std::fs::create_dir_all(root.join(folder))?;
             }
