@@ -8,6 +8,7 @@ use node::{DEADLINE, Node, STRANGER, Service, need_root, until};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use smolotchi_store::migrate::{self, Direction};
+use std::io::{Read, Write};
 use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::process::Command;
 
@@ -58,6 +59,8 @@ fn the_heartbeat_moves_and_the_card_is_left_alone() {
         files.sort();
         files
     };
+    // Answered once all that a start writes is written.
+    assert_eq!(node.call("GET", "/v1/status", "").0, 200);
     let (first, before) = (heartbeat(&node), files());
     let later = until("two more heartbeats", || {
         Some(heartbeat(&node)).filter(|beat| beat["seq"].as_u64() >= first["seq"].as_u64().map(|seq| seq + 2))
@@ -97,6 +100,30 @@ fn a_killed_core_keeps_what_it_answered_for() {
     assert_eq!(core.wait(), -9);
     let _core = node.core();
     assert_eq!(node.call("GET", "/v1/events?limit=2", "").1["events"][1]["topic"], "kept");
+}
+
+/// After a clean stop what is stored is read after READY, but before anything is written or answered.
+#[test]
+fn a_damaged_database_answers_nobody() {
+    let node = Node::new();
+    let core = node.core();
+    assert_eq!(node.call("POST", "/v1/events", r#"{"events":[{"topic":"t","body":"a needle"}]}"#).0, 200);
+    core.stop();
+    let mut bytes = std::fs::read(node.database()).unwrap();
+    let at = bytes.windows(8).rposition(|eight| eight == b"a needle").unwrap() / 4096 * 4096;
+    bytes[at..at + 64].fill(0xff);
+    std::fs::write(node.database(), &bytes).unwrap();
+    let socket = node.socket();
+    let mut core = Service::start(node.service(&["core", "--socket", socket.to_str().unwrap()]));
+    let mut caller = until("core's socket", || UnixStream::connect(&socket).ok());
+    let _ = caller.write_all(b"GET /v1/events HTTP/1.1\r\nhost: core\r\n\r\n");
+    let mut answer = Vec::new();
+    let _ = caller.read_to_end(&mut answer);
+    assert_eq!(String::from_utf8_lossy(&answer), "");
+    core.wait_for_line("store.damaged");
+    assert_eq!(core.wait(), 50);
+    assert!(std::fs::read(node.database()).unwrap() == bytes, "and it is left as it was");
+    assert!(!node.path("var/lib/smolotchi/smolotchi.db-wal").exists(), "nothing was written beside it");
 }
 
 #[test]

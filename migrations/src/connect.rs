@@ -2,12 +2,13 @@
 
 use crate::content::quoted;
 use crate::{Result, StoreError};
-use rusqlite::{Connection, ErrorCode, OpenFlags};
+use rusqlite::{Connection, ErrorCode, OpenFlags, ffi};
 use std::fmt::Write;
 use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Once;
 use std::time::Duration;
 
 /// Marks a SQLite file as ours ("Smol").
@@ -61,12 +62,34 @@ pub(crate) fn owned_by_caller(path: &Path, owner: u32) -> Result<()> {
     if caller == owner { Ok(()) } else { Err(StoreError::WrongUser { path: path.to_owned(), owner, caller }) }
 }
 
+/// Sets SQLite up for a small machine: nobody asks for its own books of memory, which cost a lock for every piece; and of the
+/// 120 KB that each connection would keep for small pieces a third does, the rest is asked for when it is needed.
+fn set_up() {
+    static DONE: Once = Once::new();
+    DONE.call_once(|| {
+        #[allow(unsafe_code, reason = "rusqlite has no safe name for it")]
+        // SAFETY: sqlite3_config(3) with the numbers that these two options take, before the first connection. Where there already is
+        // one, it changes nothing.
+        unsafe {
+            ffi::sqlite3_config(ffi::SQLITE_CONFIG_MEMSTATUS, 0);
+            ffi::sqlite3_config(ffi::SQLITE_CONFIG_LOOKASIDE, 1200, 32);
+        }
+    });
+}
+
+/// Opens the file with what every connection has.
+fn open(name: impl AsRef<Path>, flags: OpenFlags, path: &Path) -> Result<Connection> {
+    set_up();
+    let db =
+        Connection::open_with_flags(name, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX).map_err(failed(path, "could not open the database"))?;
+    settle(&db, path)?;
+    Ok(db)
+}
+
 /// Opens for writing, with the settings that every writer uses.
 pub(crate) fn writer(path: &Path) -> Result<Connection> {
     owned_by_caller(path, probe(path)?)?;
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let db = Connection::open_with_flags(path, flags).map_err(failed(path, "could not open the database"))?;
-    settle(&db, path)?;
+    let db = open(path, OpenFlags::SQLITE_OPEN_READ_WRITE, path)?;
     // FULL: a commit that was answered survives a power cut; WAL with NORMAL does not promise that.
     db.pragma_update(None, "journal_mode", "WAL")
         .and_then(|()| db.pragma_update(None, "synchronous", "FULL"))
@@ -78,9 +101,7 @@ pub(crate) fn writer(path: &Path) -> Result<Connection> {
 pub(crate) fn reader(path: &Path) -> Result<Connection> {
     probe(path)?;
     // Read-only connections can't remove -wal and -shm when they close as the last one.
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let db = Connection::open_with_flags(path, flags).map_err(failed(path, "could not open the database"))?;
-    settle(&db, path)?;
+    let db = open(path, OpenFlags::SQLITE_OPEN_READ_WRITE, path)?;
     db.pragma_update(None, "query_only", true).map_err(failed(path, "could not set up the database"))?;
     Ok(db)
 }
@@ -97,10 +118,7 @@ pub(crate) fn frozen(path: &Path) -> Result<Connection> {
         }
     }
     uri.push_str("?immutable=1");
-    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_URI;
-    let db = Connection::open_with_flags(uri, flags).map_err(failed(path, "could not open the database"))?;
-    settle(&db, path)?;
-    Ok(db)
+    open(uri, OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI, path)
 }
 
 /// Settings of every connection, and the proof that the file is ours.
@@ -144,6 +162,9 @@ pub(crate) fn problems_beside(db: &Connection, path: &Path, left_out: &[String])
     let there = std::fs::metadata(path).map_err(io(path, "could not read the database's metadata"))?.len();
     if there < needed {
         return Ok(vec![format!("the file has {there} bytes, not {needed}: its end is missing")]);
+    }
+    if left_out.is_empty() {
+        return problems(db, path, false);
     }
     let rest = quick_checks(db, |table| !left_out.iter().any(|left_out| left_out == table)).and_then(|mut found| {
         for table in ["sqlite_schema", "sqlite_sequence"] {

@@ -23,6 +23,8 @@ pub struct Store {
     pub(crate) path: PathBuf,
     pub(crate) schema: u32,
     statements: Statements,
+    /// What [`Store::look_over`] still has to look at.
+    unread: bool,
     /// A segment of the event log with so many events is full.
     pub(crate) segment_events: u64,
     /// The database's file, to give space back. After the connection: closing it gives up the connection's locks.
@@ -73,9 +75,37 @@ impl Store {
         Store::open_as(schema_own(), path)
     }
 
+    /// As [`Store::open`], but after a clean stop only the schema and its record are read, however much is stored: call
+    /// [`Store::look_over`] before anything is written or answered.
+    ///
+    /// # Errors
+    /// As [`Store::open`].
+    pub fn open_unread(path: &Path) -> Result<Store> {
+        Store::open_unread_as(schema_own(), path)
+    }
+
+    /// Reads what [`Store::open_unread`] left out.
+    ///
+    /// # Errors
+    /// `store.damaged`, `store.busy`, `store.failed`.
+    pub fn look_over(&mut self) -> Result<()> {
+        if self.unread {
+            let full = ring::full(&self.db).map_err(failed(&self.path, "could not read the segments"))?;
+            whole(&self.path, connect::problems_beside(&self.db, &self.path, &full)?)?;
+            self.unread = false;
+        }
+        Ok(())
+    }
+
     /// As [`Store::open`], by a release whose schema is `own`: for tests of what an older release writes.
     #[doc(hidden)]
     pub fn open_as(own: u32, path: &Path) -> Result<Store> {
+        let mut store = Store::open_unread_as(own, path)?;
+        store.look_over()?;
+        Ok(store)
+    }
+
+    fn open_unread_as(own: u32, path: &Path) -> Result<Store> {
         // A log that is still there was left by an end that was not a stop: then everything is looked at, else what may be written to.
         let stopped = std::fs::metadata(connect::beside(path, "-wal")).map_or(true, |log| log.len() == 0);
         let db = connect::writer(path)?;
@@ -88,17 +118,12 @@ impl Store {
         if current < own {
             return Err(StoreError::Older { current, own });
         }
-        let problems = if stopped && own >= ring::SCHEMA {
-            let full = ring::full(&db).map_err(failed(path, "could not read the segments"))?;
-            connect::problems_beside(&db, path, &full)?
-        } else {
-            connect::problems(&db, path, false)?
-        };
-        if let Some(problem) = problems.into_iter().next() {
-            return Err(connect::damaged(path, problem));
+        let unread = stopped && own >= ring::SCHEMA;
+        if !unread {
+            whole(path, connect::problems(&db, path, false)?)?;
         }
         let statements = rules::statements(own);
-        Ok(Store { db, path: path.to_owned(), schema: own, statements, segment_events: SEGMENT_EVENTS, file: None })
+        Ok(Store { db, path: path.to_owned(), schema: own, statements, unread, segment_events: SEGMENT_EVENTS, file: None })
     }
 
     /// Refuses what this database has no tables for: an older release's schema. `what` is the thing, in the plural.
@@ -225,6 +250,11 @@ pub(crate) fn insert_events(db: &Connection, how: Appending, events: &[NewEvent]
         insert.execute((at_ms, &event.topic, &event.body, event.severity.map(|severity| severity as u8)))?;
     }
     Ok(db.last_insert_rowid())
+}
+
+/// Refuses a file with problems.
+fn whole(path: &Path, problems: Vec<String>) -> Result<()> {
+    problems.into_iter().next().map_or(Ok(()), |problem| Err(connect::damaged(path, problem)))
 }
 
 /// What the schema's own constraints would refuse, said in words.

@@ -70,6 +70,9 @@ fn a_damaged_page_is_found() {
     bytes[page..page + 64].fill(0xff);
     std::fs::write(&path, &bytes).unwrap();
     assert_eq!(Store::open(&path).unwrap_err().code(), "store.damaged");
+    // Later where the start leaves it for later, but found.
+    let later = Store::open_unread(&path).and_then(|mut store| store.look_over());
+    assert_eq!(later.unwrap_err().code(), "store.damaged");
     for full in [false, true] {
         let report = check(&path, full).unwrap();
         assert!(!report.ok && !report.problems.is_empty(), "{report:?}");

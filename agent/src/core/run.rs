@@ -60,11 +60,11 @@ pub(crate) fn run(paths: &Paths, socket: Option<&Path>) -> Result<Exit> {
 /// Opens the database. Makes it only if the state folder is empty: an image build leaves that to the first start, and
 /// anything else that lacks its database has lost it.
 fn open(database: &Path, state: &Path) -> Result<Store> {
-    match Store::open(database) {
+    match Store::open_unread(database) {
         Err(StoreError::Missing { .. }) if is_empty(state) => {
             let made = migrate::run(database, Direction::UpOnly, true).map_err(store_fault)?;
             log::note(Kind::DatabaseMade, format!("made the database with schema {}", made.to));
-            Store::open(database).map_err(store_fault)
+            Store::open_unread(database).map_err(store_fault)
         }
         other => other.map_err(store_fault),
     }
@@ -105,14 +105,18 @@ async fn turn(paths: &Paths, handed: Handed, (settings, configured): (Settings, 
         started_at_ms: clock::now_ms(),
         started_boottime_ms: clock::boottime_ms(),
     });
-    note(&core, "core.started", json!({ "version": VERSION, "schema": schema, "boot_id": clock::boot_id() })).await;
-
-    core.begin_work().await?;
-    super::schedule::take_profiles(&core, paths).await;
-    // The first turn comes before the first answer: until then health would say that the loop stands still.
+    // What is not alive is not ready; and until the first turn health would say that the loop stands still.
     let alarm = Alarm::new()?;
     alarm.set(pulse.turn().await?)?;
     core.owner.call(|_| ()).await?;
+    notify.ready(&format!("version {VERSION}, schema {schema}"));
+    log::note(Kind::Ready, format!("core {VERSION} is ready, schema {schema}"));
+    // Who waits for core to be there need not wait for all this; who calls does, as nobody is answered before: above all not from a
+    // database that is damaged.
+    core.store(Store::look_over).await?;
+    note(&core, "core.started", json!({ "version": VERSION, "schema": schema, "boot_id": clock::boot_id() })).await;
+    core.begin_work().await?;
+    super::schedule::take_profiles(&core, paths).await;
     let (stop, stopped) = watch::channel(false);
     let tidy = core.owner.clone();
     let quiet = move || {
@@ -123,8 +127,6 @@ async fn turn(paths: &Paths, handed: Handed, (settings, configured): (Settings, 
     for listener in listeners {
         calls.spawn(serve(listener, api::router(core.clone()), quiet.clone(), stopped.clone()));
     }
-    notify.ready(&format!("version {VERSION}, schema {schema}"));
-    log::note(Kind::Ready, format!("core {VERSION} is ready, schema {schema}"));
     super::schedule::begin(&core);
     #[cfg(feature = "demo-crash")]
     tokio::spawn(super::demo::crash());
