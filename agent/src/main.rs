@@ -29,6 +29,7 @@ use clap::Parser;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    memory::one_heap();
     let cli = match memory::apart(cli::Cli::try_parse) {
         Ok(cli) => cli,
         Err(error) => return cli::refuse(&error),

@@ -3,7 +3,6 @@
 //! Used by core; web, whom anybody may call, has `web/door.rs`. One request for each connection: a stop then waits for nobody's idle connection, and
 //! neither does an upgrade.
 
-use crate::memory;
 use axum::Router;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -31,9 +30,6 @@ const CALL_TIME: Duration = Duration::from_secs(120);
 const SPEAK_TIME: Duration = Duration::from_millis(250);
 /// How long a stop waits for answers under way.
 const DRAIN_TIME: Duration = Duration::from_secs(5);
-
-/// How many callers make it worth to tidy up.
-const MANY: u32 = 8;
 
 /// Where callers come from.
 pub(crate) enum Listener {
@@ -78,24 +74,16 @@ impl Drop for Place {
     }
 }
 
-/// Serves until `stop` is true, then finishes the answers under way. Calls `quiet` when many callers have come and then none for a
-/// while, and once after the start.
-pub(crate) async fn serve(listener: Listener, router: Router, quiet: impl Fn(), mut stop: watch::Receiver<bool>) {
+/// Serves until `stop` is true, then finishes the answers under way.
+pub(crate) async fn serve(listener: Listener, router: Router, mut stop: watch::Receiver<bool>) {
     let room = Arc::<Room>::default();
     let mut calls = JoinSet::new();
-    let mut came = MANY;
     loop {
         while calls.try_join_next().is_some() {}
         let accepted = tokio::select! {
             accepted = accept(&listener, &router, stop.clone()) => accepted,
-            () = tokio::time::sleep(memory::QUIET), if came >= MANY => {
-                came = 0;
-                quiet();
-                continue;
-            }
             _ = stop.wait_for(|stop| *stop) => break,
         };
-        came = came.saturating_add(1);
         let (caller, call) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
@@ -179,7 +167,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let listener = UnixListener::bind(folder.path().join("socket")).unwrap();
         let (stop, stopped) = watch::channel(false);
-        let served = tokio::spawn(serve(Listener::Unix(listener), router, || {}, stopped));
+        let served = tokio::spawn(serve(Listener::Unix(listener), router, stopped));
         let caller = tokio::net::UnixStream::connect(folder.path().join("socket")).await.unwrap();
         // Those who wait for the stop: the server, the next caller's place, and this caller.
         while stop.receiver_count() < 3 {

@@ -53,17 +53,24 @@ pub(crate) struct Fragment {
 impl Fragment {
     /// Reads one file's text. Errors: `config.syntax` with file, line and the parser's words.
     pub(crate) fn parse(file: &str, text: &str) -> Result<Fragment> {
-        let line_of = |at: usize| text.as_bytes()[..at.min(text.len())].iter().filter(|byte| **byte == b'\n').count() + 1;
+        let lines = |from: usize, to: usize| text.as_bytes()[from..to.min(text.len())].iter().filter(|byte| **byte == b'\n').count();
         let document = DeTable::parse(text).map_err(|error| {
             Fault::new(Code::ConfigSyntax, "a configuration file is not TOML")
                 .fact("file", file)
-                .fact("line", error.span().map_or(1, |span| line_of(span.start)))
+                .fact("line", error.span().map_or(1, |span| lines(0, span.start) + 1))
                 .fact("cause", error.message())
         })?;
-        let mut assignments = Vec::new();
-        walk("", document.get_ref(), &mut |key, value, at| assignments.push(Assignment { key, value, line: line_of(at) }));
-        assignments.sort_by_key(|assignment| assignment.line);
-        Ok(Fragment { file: file.to_owned(), assignments })
+        let mut found = Vec::new();
+        walk("", document.get_ref(), &mut |key, value, at| found.push((at, key, value)));
+        found.sort_by_key(|(at, ..)| *at);
+        // Each line is counted once: every service and verb starts with this.
+        let (mut line, mut counted) = (1, 0);
+        let assignments = found.into_iter().map(|(at, key, value)| {
+            line += lines(counted, at);
+            counted = at;
+            Assignment { key, value, line }
+        });
+        Ok(Fragment { file: file.to_owned(), assignments: assignments.collect() })
     }
 }
 

@@ -31,6 +31,7 @@ use pulse::Turns;
 use smolotchi_operator::{Code, Fault, Result};
 use smolotchi_store::{Store, StoreError};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
 use tokio::sync::watch;
@@ -48,6 +49,8 @@ pub(crate) struct Core {
     senses: senses::Senses,
     /// The newest event's id, for those who wait for the next one; `None` when core stops.
     newest: watch::Sender<Option<i64>>,
+    /// The database was asked since memory was last given back.
+    asked: AtomicBool,
     /// One audit at a time: each reads the whole log.
     auditing: tokio::sync::Mutex<()>,
     uid: u32,
@@ -77,6 +80,7 @@ impl Core {
 
     /// Runs a job on the database.
     async fn store<R: Send + 'static>(&self, job: impl FnOnce(&mut Store) -> Result<R, StoreError> + Send + 'static) -> Result<R> {
+        self.asked.store(true, Ordering::Relaxed);
         let newest = self.newest.clone();
         let job = move |store: &mut Store| {
             let before = store.changes();

@@ -21,6 +21,7 @@ use smolotchi_operator::{Code, Exit, Fault, Result};
 use smolotchi_store::migrate::{self, Direction};
 use smolotchi_store::{NewEvent, Severity, Store, StoreError};
 use std::path::Path;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
@@ -97,6 +98,7 @@ async fn turn(paths: &Paths, handed: Handed, (settings, configured): (Settings, 
         state: paths.state(),
         senses: senses::Senses::new(paths, handed.netlink),
         newest: watch::Sender::new(Some(0)),
+        asked: AtomicBool::new(false),
         auditing: tokio::sync::Mutex::default(),
         uid: rustix::process::geteuid().as_raw(),
         worker: uid_of(crate::account::AI),
@@ -118,14 +120,10 @@ async fn turn(paths: &Paths, handed: Handed, (settings, configured): (Settings, 
     core.begin_work().await?;
     super::schedule::take_profiles(&core, paths).await;
     let (stop, stopped) = watch::channel(false);
-    let tidy = core.owner.clone();
-    let quiet = move || {
-        let owner = tidy.clone();
-        tokio::spawn(async move { owner.post(give_back).await });
-    };
+    // What the callers needed is given back with the turns, which wake up anyway.
     let mut calls = JoinSet::new();
     for listener in listeners {
-        calls.spawn(serve(listener, api::router(core.clone()), quiet.clone(), stopped.clone()));
+        calls.spawn(serve(listener, api::router(core.clone()), stopped.clone()));
     }
     super::schedule::begin(&core);
     #[cfg(feature = "demo-crash")]

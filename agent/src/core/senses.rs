@@ -65,7 +65,8 @@ impl Senses {
     }
 }
 
-/// After a turn of the loop: looks at what is due, beside the loop.
+/// After a turn of the loop: looks at what is due, beside the loop. What the look needed, and whoever called since the last turn, is
+/// not needed until the next time, and given back.
 pub(super) fn turn(core: &Arc<Core>) {
     if core.senses.is_due(clock::boottime_ms()) {
         let core = core.clone();
@@ -74,11 +75,18 @@ pub(super) fn turn(core: &Arc<Core>) {
             if let Ok(_turn) = core.senses.turn.try_lock() {
                 look(&core).await;
                 keep(&core, false).await;
-                // Until the next one most of what a look needs is not needed.
-                let _ = core.owner.post(super::run::give_back).await;
+                give_back(&core).await;
             }
         });
+    } else if core.asked.load(Ordering::Relaxed) {
+        let core = core.clone();
+        tokio::spawn(async move { give_back(&core).await });
     }
+}
+
+async fn give_back(core: &Core) {
+    core.asked.store(false, Ordering::Relaxed);
+    let _ = core.owner.post(super::run::give_back).await;
 }
 
 /// At the end: writes everything that waits. A look that hangs is not waited for.
