@@ -113,3 +113,15 @@ fn shown(merged: &Merged, origin: bool) -> Shown {
     };
     Shown { settings: merged.entries().map(|(key, value, origin)| setting((key, value, origin))).collect() }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_long_value_does_not_make_the_others_wide() {
+        let setting = |key, value: &str| Setting { key, value: value.to_owned(), file: "/f".into(), line: 7, overridden: Vec::new() };
+        let shown = Shown { settings: vec![setting("a", "1"), setting("bb", &"x".repeat(WIDE + 1)), setting("c", "22")] };
+        assert_eq!(shown.table(), format!("a   1   /f:7\nbb  {}  /f:7\nc   22  /f:7\n", "x".repeat(WIDE + 1)));
+    }
+}

@@ -129,6 +129,9 @@ mod tests {
             if verb.get_about().is_none() {
                 lacking.push(format!("{name} does not say what it is for"));
             }
+            if verb.clone().render_long_help().to_string().contains("\\\"") {
+                lacking.push(format!("{name} shows a backslash before a quote"));
+            }
             let silent = verb.get_arguments().filter(|arg| !arg.is_hide_set() && arg.get_help().is_none());
             lacking.extend(silent.map(|arg| format!("{name}: {} has no help", arg.get_id())));
         }
@@ -136,7 +139,7 @@ mod tests {
     }
 
     /// Verbs that take something away for good.
-    const DESTROYING: &[&str] = &["prune", "artifacts remove", "locks clean"];
+    const DESTROYING: &[&str] = &["prune", "artifacts remove", "locks clean", "baseline clear", "jobs cancel", "db migrate"];
 
     #[test]
     fn what_destroys_can_be_tried_first() {
