@@ -22,6 +22,7 @@ used is refused, and nothing is changed.";
 #[derive(Debug, Subcommand)]
 pub(crate) enum SecretsVerb {
     /// Say which secrets there are and how each is kept; never what they are.
+    #[command(after_help = "Example:\n  smolotchi secrets list")]
     List,
     /// Set or change a secret; only root may.
     #[command(after_help = SET)]
@@ -34,6 +35,7 @@ pub(crate) enum SecretsVerb {
         generate: bool,
     },
     /// Take a secret away; only root may. Without its token or certificate, web refuses to serve anybody but this machine.
+    #[command(after_help = "Example:\n  smolotchi secrets remove web.token")]
     Remove {
         /// Which one.
         #[arg(value_enum)]
