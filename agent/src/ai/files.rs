@@ -36,7 +36,7 @@ pub(super) fn shown(root: &Path, path: &Path) -> String {
 }
 
 /// Of bytes, in hexadecimal.
-pub(crate) fn sha256(bytes: &[u8]) -> String {
+pub(super) fn sha256(bytes: &[u8]) -> String {
     hex(&Sha256::digest(bytes))
 }
 

@@ -8,8 +8,7 @@ use super::owner::Owner;
 use crate::clock;
 use crate::store_fault::store_fault;
 use crate::wire::{Going, Retained};
-use smolotchi_operator::Result;
-use smolotchi_operator::log::{self, Kind as Entry};
+use smolotchi_operator::{Result, log};
 use smolotchi_store::{ReadingSpan, Reason, RetentionPolicy, Store, StoreError};
 
 const DAY_MS: i64 = 24 * 60 * 60 * 1000;
@@ -55,7 +54,7 @@ impl Kind for Events {
 
     fn remove(&self, store: &mut Store, going: &[Going]) -> Result<Vec<u64>, StoreError> {
         let parts: Vec<_> = going.iter().map(|going| (going.first_id, going.last_id)).collect();
-        store.remove_parts(&parts, clock::now_ms())
+        store.remove_parts(&parts)
     }
 }
 
@@ -198,10 +197,10 @@ pub(super) async fn apply(owner: &Owner<Store>, asked: Asked, dry_run: bool) -> 
         gone.extend(owner.call(remove).await?.map_err(store_fault)?);
     }
     gone.retain(|part| part.count > 0);
-    let given_back = owner.call(Store::give_back).await?.map_err(store_fault)?;
+    let end = move |store: &mut Store| Ok((store.give_back()?, store.summary()?.events_total));
+    let (given_back, kept) = owner.call(end).await?.map_err(store_fault)?;
     witness(owner).await;
-    let deleted = events(&gone);
-    Ok(Retained { deleted, kept: total - deleted, going: gone, given_back, held_back })
+    Ok(Retained { deleted: events(&gone), kept, going: gone, given_back, held_back })
 }
 
 /// Parts of one kind together, in their order, as far as they have no more rows than this.
@@ -224,7 +223,7 @@ fn batches(planned: Vec<Going>, at_once: u64) -> Vec<Vec<Going>> {
 /// Tells the last seal to the systemd journal, outside of what it vouches for: a log that was rewritten whole has another one.
 pub(super) async fn witness(owner: &Owner<Store>) {
     if let Ok(Ok(Some((id, seal)))) = owner.call(|store| store.head()).await {
-        log::note(Entry::Sealed, format!("the event log ends with event {id}, seal {seal}"));
+        log::notice(format!("the event log ends with event {id}, seal {seal}"));
     }
 }
 
