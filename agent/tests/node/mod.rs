@@ -283,6 +283,10 @@ impl Service {
             .unwrap_or_else(|| -self.child.wait().unwrap().signal().unwrap())
     }
 
+    pub fn has_ended(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_some()
+    }
+
     /// SIGTERM, and a clean end.
     pub fn stop(mut self) {
         self.signal(rustix::process::Signal::TERM);
