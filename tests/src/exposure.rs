@@ -13,6 +13,7 @@ use smolotchi_operator::{Code, Fault, Result};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 /// Chroots into an overlay of the base, in mount and process namespaces of its own; nothing is left.
@@ -31,7 +32,10 @@ done"#;
 /// The exposure of these units, by the systemd of a release. `root` holds `usr/lib/systemd/system` with the units.
 pub fn measure(release: Release, root: &Path, units: &[String]) -> Result<BTreeMap<String, Exposure>> {
     let base = Base::ensure(release)?;
-    let scratch = Path::new("/run").join(format!("smolotchi-gate-{}-{release}", std::process::id()));
+    // Of this call alone: whoever takes a folder away takes away what another one has mounted on it, too.
+    static CALLS: AtomicU32 = AtomicU32::new(0);
+    let call = CALLS.fetch_add(1, Ordering::Relaxed);
+    let scratch = Path::new("/run").join(format!("smolotchi-gate-{}-{call}", std::process::id()));
     std::fs::create_dir_all(&scratch).map_err(|error| Fault::io("could not make a scratch folder", &scratch, &error))?;
     let mut command = Command::new("unshare");
     command.args(["-m", "-p", "-f", "--kill-child=SIGKILL", "--", "sh", "-c", SCRIPT, "sh"]);
