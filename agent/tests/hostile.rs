@@ -5,8 +5,11 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may fail")]
 
+#[path = "../src/ai/dice.rs"]
+mod dice;
 mod node;
 
+use dice::Dice;
 use node::{DEADLINE, Node, STRANGER, Service};
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -158,20 +161,13 @@ fn every_answer_to_a_hostile_request_is_one_refusal_with_the_strict_headers() {
     assert_eq!(web.say(b"", false), b"", "who says nothing is told nothing");
 }
 
-/// splitmix64.
-struct Dice(u64);
-
 impl Dice {
-    fn below(&mut self, limit: usize) -> usize {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((z ^ (z >> 31)) % limit as u64) as usize
+    fn index(&mut self, limit: usize) -> usize {
+        self.below(limit as u64) as usize
     }
 
     fn of<'a, T: ?Sized>(&mut self, all: &[&'a T]) -> &'a T {
-        all[self.below(all.len())]
+        all[self.index(all.len())]
     }
 
     /// A request that is right, wrong in one place, or in many.
@@ -191,7 +187,7 @@ impl Dice {
         ]);
         let version = self.of(&["HTTP/1.1", "HTTP/1.1", "HTTP/1.0", "HTTP/1.2", "HTTP/2.0", "", "http/1.1"]);
         let mut text = format!("{method} {target} {version}\r\nHost: localhost\r\n").into_bytes();
-        for _ in 0..self.below(5) {
+        for _ in 0..self.index(5) {
             let name = self.of(&[
                 "Host",
                 "Content-Length",
@@ -223,12 +219,12 @@ impl Dice {
             text.extend_from_slice([name, colon, value, end].concat().as_bytes());
         }
         text.extend_from_slice(self.of(&["\r\n", "\r\n", "\r\n", "\n\n", "\r\n\r\n5\r\nhello\r\n0\r\n\r\n", ""]).as_bytes());
-        for _ in 0..[0, 0, 1, 3][self.below(4)] {
-            let at = self.below(text.len());
-            match self.below(3) {
-                0 => text[at] = self.below(256) as u8,
+        for _ in 0..[0, 0, 1, 3][self.index(4)] {
+            let at = self.index(text.len());
+            match self.index(3) {
+                0 => text[at] = self.index(256) as u8,
                 1 => drop(text.remove(at)),
-                _ => text.insert(at, self.below(256) as u8),
+                _ => text.insert(at, self.index(256) as u8),
             }
         }
         text
@@ -243,7 +239,7 @@ fn no_request_gets_anything_but_one_answer_with_the_strict_headers() {
     let node = Node::new();
     let _core = node.core();
     let web = Web::start(&node);
-    let mut dice = Dice(seed);
+    let mut dice = Dice::new(seed);
     let mut seen = std::collections::BTreeMap::<u16, u32>::new();
     for nth in 0..requests {
         let request = dice.request();
