@@ -45,6 +45,20 @@ fn systemd_hears_ready_pings_and_stopping() {
 }
 
 #[test]
+fn a_second_core_is_refused_the_database() {
+    let node = Node::new();
+    let first = node.core();
+    let other = node.path("run/smolotchi/other.sock");
+    let mut second = Service::start(node.service(&["core", "--socket", other.to_str().unwrap()]));
+    second.wait_for_line("store.busy");
+    assert_ne!(second.wait(), 0);
+    // What died doesn't hold it.
+    first.signal(Signal::KILL);
+    drop(first);
+    node.core().stop();
+}
+
+#[test]
 fn the_heartbeat_moves_and_the_card_is_left_alone() {
     let node = Node::new();
     let core = node.core();
@@ -170,6 +184,8 @@ fn wrong_requests_are_refused_with_a_code() {
         ("POST", "/v1/events", &large, 413, "core.request"),
         ("POST", "/v1/events", &long, 400, "store.invalid-event"),
         ("POST", "/v1/events", r#"{"events":[{"topic":"t","body":1},{"topic":"","body":1}]}"#, 400, "store.invalid-event"),
+        ("POST", "/v1/events", r#"{"events":[{"topic":"a b","body":1}]}"#, 400, "store.invalid-event"),
+        ("POST", "/v1/events", r#"{"events":[{"topic":"stage.approved","body":1}]}"#, 400, "store.invalid-event"),
     ];
     for (method, path, body, status, code) in cases {
         let (answered, answer) = node.call(method, path, body);

@@ -31,7 +31,7 @@ mod store;
 mod walks;
 mod work;
 
-pub use audit::{Audit, AuditReport, Broken};
+pub use audit::{Audit, AuditReport, Broken, audit_file};
 pub use check::{CheckReport, check};
 pub use error::{Result, StoreError};
 pub use event::{Event, NewEvent, Severity};

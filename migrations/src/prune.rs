@@ -165,8 +165,9 @@ impl Store {
     }
 
     /// Removes parts that [`Store::plan_retention`] named, by their first and last ids, in one transaction, durably: most of what one
-    /// writes is the same for all. Returns how many events of each went: none if it is not what it was then.
-    pub fn remove_parts(&mut self, parts: &[(i64, i64)]) -> Result<Vec<u64>> {
+    /// writes is the same for all. Returns how many events of each went: none if it is not what it was then. The log keeps a record of
+    /// it, in its newest segment.
+    pub fn remove_parts(&mut self, parts: &[(i64, i64)], at_ms: i64) -> Result<Vec<u64>> {
         let ring = self.schema >= ring::SCHEMA;
         let remove = |db: &Connection, part: (i64, i64)| -> rusqlite::Result<u64> {
             if !ring {
@@ -180,7 +181,11 @@ impl Store {
         };
         let drop = |db: &mut Connection| -> rusqlite::Result<Vec<u64>> {
             let tx = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
-            let gone = parts.iter().map(|part| remove(&tx, *part)).collect::<rusqlite::Result<_>>()?;
+            let gone = parts.iter().map(|part| remove(&tx, *part)).collect::<rusqlite::Result<Vec<_>>>()?;
+            let dropped = || parts.iter().zip(&gone).filter(|(_, events)| **events > 0).map(|(part, _)| *part);
+            if let (true, Some(first), Some(last)) = (ring, dropped().map(|part| part.0).min(), dropped().map(|part| part.1).max()) {
+                ring::append(&tx, &[ring::record(ring::PRUNED, first, last)], at_ms, u64::MAX)?;
+            }
             tx.commit().map(|()| gone)
         };
         drop(&mut self.db).map_err(failed(&self.path, "could not delete old events"))

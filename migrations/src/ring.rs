@@ -3,7 +3,7 @@
 //! A segment is a table `events_NN` and its row in `segments`. Slot 0 is what was there before the ring: never appended to. A
 //! commit stands in one segment, and its last row has the seal over the seal before it and all rows since.
 
-use crate::{NewEvent, rules};
+use crate::{NewEvent, Severity, rules};
 use rusqlite::{Connection, OptionalExtension, Row};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
@@ -141,8 +141,25 @@ pub(crate) fn head(db: &Connection) -> rusqlite::Result<Option<(i64, Vec<u8>)>> 
     }
 }
 
+/// The topic of the record of what a prune dropped, and that of ids that are not here.
+pub(crate) const PRUNED: &str = "events.pruned";
+/// The first event behind ids that are not here, because a restore skipped them.
+pub(crate) const SKIPPED: &str = "events.skipped";
+
+/// A record in the log itself of ids that are not in it: an audit takes no other word for it that a piece is not cut out.
+pub(crate) fn record(topic: &str, from: i64, to: i64) -> NewEvent {
+    let body = format!("{{\"first_id\":{from},\"last_id\":{to}}}");
+    NewEvent { topic: topic.to_owned(), severity: Some(Severity::Notice), body }
+}
+
+/// The ids of a record.
+pub(crate) fn recorded(body: &str) -> Option<(i64, i64)> {
+    let body: serde_json::Value = serde_json::from_str(body).ok()?;
+    Some((body.get("first_id")?.as_i64()?, body.get("last_id")?.as_i64()?))
+}
+
 /// After a restore: the ids between the newest event and the counter were given to rows that are not here. The chain goes on
-/// behind them, so that an audit doesn't take them for cut off. Nothing to do in a schema without a ring.
+/// behind them, so that an audit doesn't take them for cut off; the next commit says so. Nothing to do in a schema without a ring.
 pub(crate) fn skip(db: &Connection) -> rusqlite::Result<()> {
     let ring: bool =
         db.query_row("SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'chain')", (), |row| row.get(0))?;
@@ -150,11 +167,15 @@ pub(crate) fn skip(db: &Connection) -> rusqlite::Result<()> {
         return Ok(());
     }
     let counter: i64 = db.query_row("SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'events'", (), |row| row.get(0))?;
-    let (Some((last_id, seal)), Some(open)) = (head(db)?, chain(db)?.pop()) else { return Ok(()) };
-    if open.last_id.is_some() || counter <= last_id {
+    let newest = segments(db, 1)?.pop().map_or(0, |newest| newest.last_id);
+    let (last_id, seal) = head(db)?.unwrap_or_else(|| (0, genesis()));
+    let open = chain(db)?.pop().is_some_and(|range| range.last_id.is_none());
+    if counter <= newest.max(last_id) {
         return Ok(());
     }
-    db.execute("UPDATE chain SET last_id = ?1, head = ?2 WHERE last_id IS NULL", (last_id, &seal))?;
+    if open {
+        db.execute("UPDATE chain SET last_id = ?1, head = ?2 WHERE last_id IS NULL", (last_id, &seal))?;
+    }
     db.execute("INSERT INTO chain (first_id, anchor) VALUES (?1, ?2)", (counter + 1, &seal)).map(drop)
 }
 
@@ -189,6 +210,20 @@ impl Sealing {
 
 /// Appends a batch in the transaction that `db` is in; returns the last id. A segment with `most` events is full.
 pub(crate) fn append(db: &Connection, events: &[NewEvent], at_ms: i64, most: u64) -> rusqlite::Result<i64> {
+    if let Some((from, to)) = skipped(db)? {
+        write(db, &[record(SKIPPED, from, to)], at_ms, most)?;
+    }
+    write(db, events, at_ms, most)
+}
+
+/// The ids between the newest event and a range of the chain that has no events yet: a restore skipped them.
+fn skipped(db: &Connection) -> rusqlite::Result<Option<(i64, i64)>> {
+    let last = segments(db, 1)?.pop().map_or(0, |newest| newest.last_id);
+    let open = chain(db)?.pop().filter(|range| range.last_id.is_none());
+    Ok(open.filter(|range| range.first_id > last + 1).map(|range| (last + 1, range.first_id - 1)))
+}
+
+fn write(db: &Connection, events: &[NewEvent], at_ms: i64, most: u64) -> rusqlite::Result<i64> {
     let used = segments(db, SLOTS)?;
     let newest = used.first();
     let counter: i64 = db

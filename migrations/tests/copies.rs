@@ -88,7 +88,7 @@ fn restoring_brings_the_rows_back_and_keeps_what_was_there() {
 
     let mut store = Store::open(&path).unwrap();
     fill(&mut store, &mut Dice(4), 1);
-    assert_eq!(store.recent(1).unwrap()[0].id, 151, "the id of a row that was exported was given again");
+    assert!(store.recent(1).unwrap()[0].id > 150, "the id of a row that was exported was given again");
     drop(store);
     restore(&to, &path, &folder.path().join("export")).unwrap();
     assert_eq!(names(folder.path()), [&files[..], &["smolotchi.db.replaced-1"]].concat());

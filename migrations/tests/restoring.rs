@@ -92,7 +92,11 @@ fn the_chain_goes_on_after_a_restore() {
         assert!(common::audit(&store).whole);
     }
     let store = Store::open(&path).unwrap();
-    assert_eq!(store.recent(7).unwrap().iter().map(|event| event.id).collect::<Vec<_>>(), [55, 54, 53, 52, 51, 50, 40]);
+    let newest = store.recent(8).unwrap();
+    assert_eq!(newest.iter().map(|event| event.id).collect::<Vec<_>>(), [56, 55, 54, 53, 52, 51, 50, 40]);
+    let record = (newest[6].topic.as_str(), newest[6].body.as_str());
+    assert_eq!(record, ("events.skipped", r#"{"first_id":41,"last_id":49}"#));
+    assert_eq!(common::audit(&store).skipped, [(41, 49)]);
 }
 
 #[test]

@@ -8,7 +8,7 @@ mod common;
 use common::{Dice, audit, database, fill, retain};
 use rusqlite::Connection;
 use smolotchi_store::migrate::{Direction, run_as};
-use smolotchi_store::{AuditReport, Going, NewEvent, Reason, RetentionPolicy, Store, check, schema_own};
+use smolotchi_store::{AuditReport, Going, NewEvent, Reason, RetentionPolicy, Store, audit_file, check, schema_own};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -93,6 +93,63 @@ fn tampering_shows() {
     }
 }
 
+/// Each way of cutting a piece out and telling the chain of it, as a prune or a restore would: the log has no record of those.
+#[test]
+fn what_was_cut_out_is_missed_although_the_chain_was_told() {
+    let ways: &[(&str, &str)] = &[
+        (
+            "a tail",
+            "DELETE FROM events_NEWEST; DELETE FROM segments WHERE slot = NEWEST; DELETE FROM segment_topics WHERE slot = NEWEST;
+             UPDATE chain SET last_id = (SELECT max(last_id) FROM segments), head = (SELECT seal FROM events ORDER BY id DESC LIMIT 1)",
+        ),
+        (
+            "everything",
+            "DELETE FROM events_00; DELETE FROM events_01; DELETE FROM events_02; DELETE FROM events_03; DELETE FROM events_04;
+             DELETE FROM events_05; DELETE FROM events_06; DELETE FROM events_07; DELETE FROM segments; DELETE FROM chain;
+             DELETE FROM segment_topics",
+        ),
+        (
+            "the beginning",
+            "DELETE FROM events_00; DELETE FROM events_01; DELETE FROM segments WHERE slot < 2;
+             UPDATE chain SET first_id = (SELECT first_id FROM segments WHERE slot = 2), anchor = (SELECT anchor FROM segments WHERE slot = 2)",
+        ),
+    ];
+    for (name, sql) in ways {
+        let (_folder, path) = filled();
+        let db = Connection::open(&path).unwrap();
+        let newest: u8 = db.query_row("SELECT slot FROM segments ORDER BY last_id DESC LIMIT 1", (), |row| row.get(0)).unwrap();
+        let sql = sql.replace("events_NEWEST", &format!("events_{newest:02}")).replace("NEWEST", &newest.to_string());
+        db.execute_batch(&sql).unwrap();
+        drop(db);
+        fill(&mut Store::open(&path).unwrap(), &mut Dice(6), 7);
+        let report = audited(&path);
+        assert!(!report.whole, "{name} was not missed: {report:?}");
+        let broken = report.broken.clone().unwrap();
+        assert_eq!(broken.missing.len(), 1, "{name}: {broken:?}");
+        assert_eq!(audit_file(&path).unwrap(), report);
+        println!("{name}: {broken:?}");
+    }
+}
+
+/// What a prune dropped is on record, also when the next prune drops the record.
+#[test]
+fn a_prune_leaves_a_record_and_the_log_whole() {
+    let (_folder, path) = filled();
+    let mut store = Store::open(&path).unwrap();
+    store.full_at(60);
+    for kept in [300, 200, 1, 0] {
+        let oldest = audit(&store).first_id;
+        retain(&mut store, &RetentionPolicy { max_events: Some(kept), ..RetentionPolicy::default() }, 5);
+        let report = audit(&store);
+        assert!(report.whole && report.first_id > oldest, "{report:?}");
+        let record = store.recent(1).unwrap().remove(0);
+        let body: serde_json::Value = serde_json::from_str(&record.body).unwrap();
+        assert_eq!((record.topic.as_str(), record.at_ms, body["last_id"].as_i64()), ("events.pruned", 5, report.first_id.map(|id| id - 1)));
+        fill(&mut store, &mut Dice(kept), 130);
+    }
+    assert_eq!(audit_file(&path).unwrap(), audit(&store));
+}
+
 /// The chain goes over versions without it, and what those prune: their rows are told as unsealed, nothing is broken.
 #[test]
 fn older_versions_in_between_leave_the_chain_whole() {
@@ -162,7 +219,8 @@ fn an_audit_goes_on_while_others_write() {
     }
     let report = audit.report();
     assert!(report.whole, "{report:?}");
-    assert_eq!(report.last_id, Some(500));
+    // And the record of what was pruned.
+    assert_eq!(report.last_id, Some(501));
 }
 
 /// Each reason takes whole segments, the oldest first, and never the newest.
@@ -199,8 +257,8 @@ fn a_plan_that_is_out_of_date_removes_nothing() {
     let mut store = Store::open(&path).unwrap();
     let going = store.plan_retention(&RetentionPolicy { max_events: Some(1), ..RetentionPolicy::default() }, 0).unwrap();
     let part = [(going[1].first_id, going[1].last_id)];
-    assert_eq!(store.remove_parts(&part).unwrap(), [going[1].events]);
-    assert_eq!(store.remove_parts(&part).unwrap(), [0]);
+    assert_eq!(store.remove_parts(&part, 0).unwrap(), [going[1].events]);
+    assert_eq!(store.remove_parts(&part, 0).unwrap(), [0]);
     assert!(!audit(&store).whole, "a hole in the middle of the log is told");
 }
 
@@ -220,9 +278,9 @@ fn parts_removed_together_write_less() {
         let log = || std::fs::metadata(path.with_extension("db-wal")).map_or(0, |log| log.len());
         store.give_back().unwrap();
         let gone = if together {
-            store.remove_parts(&parts).unwrap()
+            store.remove_parts(&parts, 0).unwrap()
         } else {
-            parts.iter().flat_map(|part| store.remove_parts(&[*part]).unwrap()).collect()
+            parts.iter().flat_map(|part| store.remove_parts(&[*part], 0).unwrap()).collect()
         };
         assert_eq!(gone, events);
         assert!(audit(&store).whole);
@@ -255,7 +313,8 @@ fn a_dropped_segment_gives_its_space_back() {
     let after = std::fs::metadata(&path).unwrap().blocks() * 512;
     println!("{before} bytes on the disk before, {after} after, {given} given back");
     assert!(after + given / 2 < before && after * 2 < before, "{before} before, {after} after, {given} given back");
-    assert_eq!(store.recent(2000).unwrap(), newest);
+    let kept = store.recent(2001).unwrap();
+    assert_eq!((kept[0].topic.as_str(), &kept[1..]), ("events.pruned", &newest[..]));
     assert!(audit(&store).whole);
     // The holes are used again.
     fill(&mut store, &mut dice, 9_000);

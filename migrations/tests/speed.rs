@@ -68,7 +68,7 @@ fn figures() {
     let policy = RetentionPolicy { max_events: Some(100_000), ..RetentionPolicy::default() };
     let planned = store.plan_retention(&policy, 0).unwrap();
     let parts: Vec<_> = planned.iter().map(|going| (going.first_id, going.last_id)).collect();
-    let gone: u64 = store.remove_parts(&parts).unwrap().iter().sum();
+    let gone: u64 = store.remove_parts(&parts, 0).unwrap().iter().sum();
     let log = std::fs::metadata(path.with_extension("db-wal")).unwrap().len();
     let given = store.give_back().unwrap();
     println!(

@@ -124,13 +124,14 @@ fn retention_keeps_what_the_policy_keeps() {
             store.append(&[new("a", "{}")], day * DAY).unwrap();
         }
         let policy = RetentionPolicy { max_events: *max_events, max_age_days: *max_age_days };
-        let kept = days.len() as u64 - gone;
         assert_eq!(retain(&mut store, &policy, now), gone, "{days:?} {policy:?}");
+        // Of what went the ring has a record.
+        let last = days.len() as i64 + i64::from(gone > 0 && schema_own() >= 7);
         let left: Vec<_> = store.recent(100).unwrap().iter().map(|e| e.id).rev().collect();
-        assert_eq!(left, (gone as i64 + 1..=days.len() as i64).collect::<Vec<_>>());
-        assert_eq!(store.summary().unwrap().events_total, kept);
+        assert_eq!(left, (gone as i64 + 1..=last).collect::<Vec<_>>());
+        assert_eq!(store.summary().unwrap().events_total, left.len() as u64);
         // Ids go on where they were, also when none is left.
-        assert_eq!(store.append(&[new("a", "{}")], 1).unwrap().last_id, days.len() as i64 + 1);
+        assert_eq!(store.append(&[new("a", "{}")], 1).unwrap().last_id, last + 1);
     }
 }
 

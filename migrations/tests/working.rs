@@ -510,7 +510,7 @@ fn worked() -> (tempfile::TempDir, Store) {
         .unwrap();
         db.execute(
             "INSERT INTO stages (run_id, job_id, step, action, risk, reason, requested_ms, expires_ms, state, decided_ms)
-                VALUES (?1, ?1, 1, 'a', 'r', 'x', ?2, 0, 'approved', ?2)",
+                VALUES (?1, ?1, 1, 'a', 'r', 'x', ?2, 0, 'expired', ?2)",
             row,
         )
         .unwrap();
@@ -556,12 +556,14 @@ fn old_work_goes_as_planned_but_never_what_something_needs() {
         "UPDATE findings SET state = 'open' WHERE id = 1;
          UPDATE findings SET state = 'expected' WHERE id = 2;
          UPDATE stages SET state = 'pending', decided_ms = NULL WHERE id = 3;
+         UPDATE stages SET state = 'approved' WHERE id = 5;
+         UPDATE stages SET state = 'denied' WHERE id = 6;
          UPDATE jobs SET state = 'waiting' WHERE id = 4;
          INSERT INTO baselines (profile, profile_version, run_id, made_ms, made_by, expected) VALUES ('other', 1, 5, 0, 'x', '{}');",
     )
     .unwrap();
     let left = old_rows(&store, 5, now);
-    assert_eq!((&left["findings"], &left["stages"], &left["runs"]), (&ids(3..=6), &vec![1, 2, 5, 6], &vec![6]));
+    assert_eq!((&left["findings"], &left["stages"], &left["runs"]), (&ids(3..=6), &vec![1, 2], &vec![6]));
     // What was planned before is not removed once it is needed.
     for (kind, planned) in all.iter().filter(|(kind, _)| **kind != "jobs") {
         let expected = left[kind].len() as u64;

@@ -52,7 +52,7 @@ catalogue! {
     // The store.
     StoreMissing, "store.missing", Dependency, "the package creates it: dpkg-reconfigure smolotchi";
     StoreExists, "store.exists", Validation, "nothing is ever overwritten: name another target, or move this one away";
-    StoreInvalidEvent, "store.invalid-event", Validation, "an event needs a topic of 1 to 128 bytes and a JSON body";
+    StoreInvalidEvent, "store.invalid-event", Validation, "an event needs a topic, up to 128 bytes of lower-case words joined by dots, and a JSON body";
     StoreNotInSchema, "store.not-in-schema", Validation, "a newer release has it: smolotchi-install upgrade";
     StoreNewerSchema, "store.newer-schema", Validation, "install the newer version again, or go back with: smolotchi-install rollback";
     StoreOlderSchema, "store.older-schema", Validation, "migrate with: smolotchi db migrate";

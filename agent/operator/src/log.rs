@@ -36,11 +36,16 @@ pub enum Kind {
     Mended,
     /// An upgrade or rollback has ended.
     ChangeEnded,
+    /// The last seal of the event log.
+    Sealed,
+    /// Nothing goes by age, as the clock can't be believed.
+    HeldBack,
 }
 
 impl Kind {
     /// Every kind.
-    pub const ALL: &'static [Kind] = &[Kind::Ready, Kind::Stopped, Kind::Reloaded, Kind::DatabaseMade, Kind::Mended, Kind::ChangeEnded];
+    pub const ALL: &'static [Kind] =
+        &[Kind::Ready, Kind::Stopped, Kind::Reloaded, Kind::DatabaseMade, Kind::Mended, Kind::ChangeEnded, Kind::Sealed, Kind::HeldBack];
 
     /// The stable name.
     pub const fn as_str(self) -> &'static str {
@@ -51,6 +56,8 @@ impl Kind {
             Kind::DatabaseMade => "store.made",
             Kind::Mended => "heal.mended",
             Kind::ChangeEnded => "change.ended",
+            Kind::Sealed => "events.sealed",
+            Kind::HeldBack => "retention.held-back",
         }
     }
 
@@ -70,6 +77,12 @@ impl Kind {
             }
             Kind::ChangeEnded => {
                 "An upgrade or a rollback has ended; the message says how.\nMore: smolotchi-install status, smolotchi-install history"
+            }
+            Kind::Sealed => {
+                "The last seal of the event log, told outside of the database. Nothing is to be done. A log that was rewritten\nwhole doesn't have this seal any more: smolotchi audit verify --format json | jq .head"
+            }
+            Kind::HeldBack => {
+                "The clock says a time that the database has not lived up to, so nothing was removed by its age. It ends by\nitself after a week at the right time. Is the clock right? timedatectl"
             }
         }
     }

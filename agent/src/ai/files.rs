@@ -3,30 +3,51 @@
 use md5::Md5;
 use sha2::{Digest, Sha256};
 use std::fs::File;
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
 /// The most files of a folder that are looked at.
 const MOST: usize = 1000;
 
-/// The regular files below a folder, sorted; links and what can't be listed are left out.
-pub(super) fn below(folder: &Path) -> Vec<PathBuf> {
-    let (mut found, mut folders) = (Vec::new(), vec![folder.to_owned()]);
+/// What is below a folder.
+#[derive(Debug, Default, PartialEq)]
+pub(super) struct Below {
+    /// The regular files, sorted; links are left out.
+    pub(super) files: Vec<PathBuf>,
+    /// The folders that can't be listed; the given one, if it has more files than are looked at.
+    pub(super) unseen: Vec<PathBuf>,
+}
+
+/// The files below a folder. One that isn't there has none.
+pub(super) fn below(folder: &Path) -> Below {
+    let (mut below, mut folders) = (Below::default(), vec![folder.to_owned()]);
     while let Some(folder) = folders.pop() {
-        for entry in std::fs::read_dir(&folder).into_iter().flatten().filter_map(Result::ok) {
+        let entries = match std::fs::read_dir(&folder).and_then(Iterator::collect::<std::io::Result<Vec<_>>>) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == ErrorKind::NotFound => continue,
+            Err(_) => {
+                below.unseen.push(folder);
+                continue;
+            }
+        };
+        for entry in entries {
             match entry.file_type() {
                 Ok(kind) if kind.is_dir() => folders.push(entry.path()),
-                Ok(kind) if kind.is_file() => found.push(entry.path()),
+                Ok(kind) if kind.is_file() => below.files.push(entry.path()),
                 _ => {}
             }
         }
-        if found.len() > MOST {
+        if below.files.len() > MOST {
             break;
         }
     }
-    found.sort();
-    found.truncate(MOST);
-    found
+    below.files.sort();
+    if below.files.len() > MOST {
+        below.files.truncate(MOST);
+        below.unseen.push(folder.to_owned());
+    }
+    below.unseen.sort();
+    below
 }
 
 /// A path as it is below the root.
@@ -36,7 +57,7 @@ pub(super) fn shown(root: &Path, path: &Path) -> String {
 }
 
 /// Of bytes, in hexadecimal.
-pub(super) fn sha256(bytes: &[u8]) -> String {
+pub(crate) fn sha256(bytes: &[u8]) -> String {
     hex(&Sha256::digest(bytes))
 }
 

@@ -6,7 +6,7 @@
 pub(crate) mod actions;
 #[cfg(test)]
 pub(crate) mod dice;
-mod files;
+pub(crate) mod files;
 pub(crate) mod judge;
 mod look;
 pub(crate) mod plan;

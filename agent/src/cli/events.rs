@@ -2,6 +2,7 @@
 
 use super::Severity;
 use clap::{Args, Subcommand};
+use std::path::PathBuf;
 
 /// Examples of `events list`.
 pub(crate) const LIST_EXAMPLES: &str = "\
@@ -45,12 +46,17 @@ pub(crate) enum AuditVerb {
 Examples:
   smolotchi audit verify
   smolotchi audit verify --format json | jq .head
+  smolotchi audit verify --database copy.db     a copy, or core's own while core is stopped
   journalctl -u smolotchi-core -g 'the event log ends with'     the seals that core told the systemd journal, to compare
 
-Each commit is sealed over its events and the seal before it, so a changed, removed or inserted event shows, and so does a tail that
-was cut off. Events from before the chain began are counted as unsealed. A log that was rewritten whole has another last seal than the
+Each commit is sealed over its events and the seal before it, so a changed, removed or inserted event shows, and so does what was
+cut off. What a prune dropped and what a restore skipped is on record in the log itself; any other gap is broken. Events from before the chain began are counted as unsealed. A log that was rewritten whole has another last seal than the
 one that core told the systemd journal when it stopped.
 
 Exit codes: 0 whole, 50 broken (audit.broken, with the first event that is not what it was), 30 core can't be asked.")]
-    Verify,
+    Verify {
+        /// Look into this file, without core; as the user that owns it.
+        #[arg(long, value_name = "FILE")]
+        database: Option<PathBuf>,
+    },
 }

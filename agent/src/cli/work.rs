@@ -121,7 +121,8 @@ Examples:
 Example:
   smolotchi stages approve 3 --why 'the switch is ours'
 
-Who decided, when and why is kept in the event log for good. Only root and the user smolotchi may decide.")]
+Who decided, when and why stays with the request for good (smolotchi stages list --all); its sealed event goes with the oldest events.
+Only root and the user smolotchi may decide.")]
     Approve {
         /// Its number.
         id: i64,

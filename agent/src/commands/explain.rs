@@ -1,14 +1,17 @@
 //! `smolotchi explain`: why a finding is what it is: profile, policy, action, evidence, baseline.
 
+use crate::ai::files;
 use crate::ai::judge::Inputs;
 use crate::ai::run::document;
 use crate::client::{Client, block_on};
 use crate::paths::Paths;
-use crate::wire::{FindingState, RunState, WhyChain};
+use crate::wire::{Finding, FindingState, RunState, WhyChain};
 use serde::Serialize;
 use serde_json::Value;
 use smolotchi_operator::output::{columns, emit};
 use smolotchi_operator::{Exit, Format, Result, Table};
+use smolotchi_store::BASELINE_ACTION;
+use std::collections::BTreeMap;
 
 /// A why-chain with what the action saw.
 #[derive(Debug, Serialize)]
@@ -58,16 +61,32 @@ impl Table for Explained {
             match baseline {
                 None => "none: nothing is expected of this profile".to_owned(),
                 Some(baseline) => {
-                    let word = match (finding.state, baseline.expected.contains_key(&finding.key)) {
-                        (FindingState::Expected, _) => "it is expected",
-                        (_, true) => "it is expected, but not with these facts",
-                        (_, false) => "it is not expected",
-                    };
-                    format!("{} of {} by {}: {word}", baseline.id, baseline.made_at, baseline.made_by)
+                    format!("{} of {} by {}: {}", baseline.id, baseline.made_at, baseline.made_by, word(finding, &baseline.expected))
                 }
             },
         ]);
         columns(&rows)
+    }
+}
+
+/// What the baseline says of a finding.
+fn word(finding: &Finding, expected: &BTreeMap<String, String>) -> &'static str {
+    if finding.action == BASELINE_ACTION {
+        return match (finding.state, finding.detail["drift"].as_str()) {
+            (FindingState::Gone, _) => "what differed from it doesn't any more",
+            (_, Some("gone")) => "it expects what is not there any more",
+            (_, Some("changed")) => "it expects this with other facts",
+            _ => "it doesn't expect this",
+        };
+    }
+    let same = expected.get(&finding.key).map(|sha256| *sha256 == files::sha256(finding.detail.to_string().as_bytes()));
+    match (finding.state, same) {
+        (FindingState::Expected, _) | (FindingState::Open, Some(true)) => "it is expected",
+        (FindingState::Open, Some(false)) => "it is expected, but not with these facts",
+        (FindingState::Open, None) => "it is not expected",
+        (FindingState::Gone, Some(true)) => "it is expected, just as it was, and not there any more",
+        (FindingState::Gone, Some(false)) => "it is expected, with other facts than it last had, and not there any more",
+        (FindingState::Gone, None) => "it was not expected, and is not there any more",
     }
 }
 
@@ -105,5 +124,43 @@ pub(super) fn run_word(state: RunState) -> &'static str {
         RunState::Waiting => "waiting",
         RunState::Done => "done",
         RunState::Failed => "failed",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn the_baseline_is_compared_by_its_facts() {
+        let detail = json!({ "port": 22 });
+        let finding = |state: &str, action: &str, detail: &Value| -> Finding {
+            serde_json::from_value(json!({ "id": 1, "profile": "p", "key": "socket/22", "title": "t", "severity": "info", "state": state,
+                "first_run": 1, "last_run": 1, "first_at": "x", "last_at": "x", "times": 1, "profile_version": 1, "action": action, "step": 1,
+                "policy": null, "evidence": null, "detail": detail }))
+            .unwrap()
+        };
+        let same = BTreeMap::from([("socket/22".to_owned(), files::sha256(detail.to_string().as_bytes()))]);
+        let other = BTreeMap::from([("socket/22".to_owned(), "00".to_owned())]);
+        let cases = [
+            ("expected", "sockets", &same, "it is expected"),
+            ("open", "sockets", &other, "it is expected, but not with these facts"),
+            ("open", "sockets", &BTreeMap::new(), "it is not expected"),
+            ("gone", "sockets", &same, "it is expected, just as it was, and not there any more"),
+            ("gone", "sockets", &other, "it is expected, with other facts than it last had, and not there any more"),
+            ("gone", "sockets", &BTreeMap::new(), "it was not expected, and is not there any more"),
+        ];
+        for (state, action, expected, said) in cases {
+            assert_eq!(word(&finding(state, action, &detail), expected), said, "{state}");
+        }
+        let drifts = [
+            ("gone", "it expects what is not there any more"),
+            ("changed", "it expects this with other facts"),
+            ("new", "it doesn't expect this"),
+        ];
+        for (drift, said) in drifts {
+            assert_eq!(word(&finding("open", BASELINE_ACTION, &json!({ "drift": drift })), &same), said);
+        }
     }
 }

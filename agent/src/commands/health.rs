@@ -1,22 +1,18 @@
-//! `smolotchi health`: is it well? Core's own checks, and what can be seen from outside.
+//! `smolotchi health`: is it well? Core's own checks, the services among them, and what can be seen from outside.
 
 use crate::client::{Client, block_on};
 use crate::clock;
 use crate::core::heartbeat::{Heartbeat, stale_ms};
 use crate::paths::Paths;
 use crate::release::VERSION;
-use crate::wire::readings::{Observation, Unit};
 use crate::wire::{Check, Health, Status, Verdict};
 use smolotchi_operator::output::{columns, emit};
 use smolotchi_operator::{Code, Exit, Fault, Format, Result, Table};
 
 impl Table for Health {
     fn table(&self) -> String {
-        let rows: Vec<_> = self
-            .checks
-            .iter()
-            .map(|check| vec![if check.ok { "ok" } else { "FAILED" }.to_owned(), check.name.clone(), check.detail.clone()])
-            .collect();
+        let rows: Vec<_> =
+            self.checks.iter().map(|check| vec![check.word().to_owned(), check.name.clone(), check.detail.clone()]).collect();
         let verdict = match self.verdict {
             Verdict::Healthy => "healthy",
             Verdict::Unhealthy => "unhealthy",
@@ -27,13 +23,8 @@ impl Table for Health {
 
 /// Prints every check. Exit 0 healthy; `health.unhealthy` (10); `core.unreachable` (30).
 pub(crate) fn run(paths: &Paths, format: Format) -> Result<Exit> {
-    let (status, health, services) = block_on(async {
-        let (status, health) = ask(paths).await?;
-        Ok((status, health, services(paths).await))
-    })?;
-    let mut checks = look(paths, &status, health).checks;
-    checks.extend(services);
-    let health = Health::from(checks);
+    let (status, health) = block_on(ask(paths))?;
+    let health = look(paths, &status, health);
     emit(format, &health);
     match health.verdict {
         Verdict::Healthy => Ok(Exit::Success),
@@ -49,24 +40,6 @@ pub(super) async fn ask(paths: &Paths) -> Result<(Status, Health)> {
     let client = Client::new(paths.socket());
     let status = client.get("/v1/status").await?;
     Ok((status, client.get("/v1/health").await?))
-}
-
-/// How each service stands, as core's senses see it; nothing where they see nothing.
-async fn services(paths: &Paths) -> Vec<Check> {
-    let seen: Result<Observation<Unit>> = Client::new(paths.socket()).get("/v1/observations/units").await;
-    seen.map(|seen| judged(&seen.items)).unwrap_or_default()
-}
-
-fn judged(units: &[Unit]) -> Vec<Check> {
-    // The installer's units fail when they need an operator: smolotchi-install status tells that.
-    let ours = |unit: &&Unit| {
-        unit.name.starts_with("smolotchi-") && !unit.name.starts_with("smolotchi-install") && unit.name.ends_with(".service")
-    };
-    let judge = |unit: &Unit| {
-        let again = unit.restarts.filter(|count| *count > 0).map(|count| format!(", started again {count} times")).unwrap_or_default();
-        Check::new(&unit.name, unit.active != "failed", format!("{} ({}){again}", unit.active, unit.sub))
-    };
-    units.iter().filter(ours).map(judge).collect()
 }
 
 /// Core's view and the view from outside together.
@@ -98,31 +71,6 @@ fn version(status: &Status) -> Check {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_failed_service_makes_unhealthy() {
-        let unit = |name: &str, active: &str, restarts| Unit {
-            name: name.into(),
-            description: String::new(),
-            load: "loaded".into(),
-            active: active.into(),
-            sub: "x".into(),
-            restarts,
-        };
-        let units = [
-            unit("smolotchi-core.service", "active", Some(2)),
-            unit("smolotchi-web.service", "failed", Some(0)),
-            unit("smolotchi-web.socket", "failed", None),
-            unit("smolotchi-install-change.service", "failed", Some(0)),
-            unit("other.service", "failed", None),
-        ];
-        let checks = judged(&units);
-        let expected = [
-            Check::new("smolotchi-core.service", true, "active (x), started again 2 times"),
-            Check::new("smolotchi-web.service", false, "failed (x)"),
-        ];
-        assert_eq!(checks, expected);
-    }
 
     #[test]
     fn a_heartbeat_must_be_young_and_of_this_boot() {

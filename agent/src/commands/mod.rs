@@ -1,7 +1,7 @@
 //! One file per verb. Each turns options into calls of the rest of the program and prints one result.
 
 mod ai;
-mod audit;
+pub(crate) mod audit;
 mod baseline;
 mod config;
 mod db;
@@ -46,7 +46,7 @@ pub(crate) fn run(cli: Cli) -> Result<Exit> {
         Verb::Findings(verb) => findings::run(&paths, format, verb),
         Verb::Explain { id } => explain::run(&paths, format, id),
         Verb::Baseline(verb) => baseline::run(&paths, format, verb),
-        Verb::Audit(AuditVerb::Verify) => audit::verify(&paths, format),
+        Verb::Audit(AuditVerb::Verify { database }) => audit::verify(&paths, format, database.as_deref()),
         Verb::Db(verb) => db::run(&paths, format, verb),
         Verb::Config(verb) => config::run(&paths, format, verb),
         Verb::Secrets(verb) => secrets::run(&paths, format, verb),

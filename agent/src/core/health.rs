@@ -1,7 +1,13 @@
-//! What core says about itself: the facts are gathered by the caller, decided here.
+//! What core says about itself and the other services: the facts are gathered by the caller (of services: here), and decided here.
 
 use super::heartbeat::stale_ms;
+use super::senses::observe;
+use super::{Core, READ_TIME};
+use crate::clock;
+use crate::senses::World;
+use crate::wire::readings::Unit;
 use crate::wire::{Check, Health};
+use std::time::Duration;
 
 /// The facts that core's health is decided from.
 #[derive(Debug)]
@@ -23,7 +29,7 @@ pub(super) struct Facts {
 }
 
 /// Core's health.
-pub(super) fn decide(facts: &Facts) -> Health {
+pub(super) fn decide(facts: &Facts, services: Vec<Check>) -> Health {
     let mut checks = vec![
         Check::new("loop", facts.turn_age_ms <= stale_ms(facts.every_ms), format!("turn {}, {} ms ago", facts.turns, facts.turn_age_ms)),
         match &facts.events {
@@ -36,12 +42,79 @@ pub(super) fn decide(facts: &Facts) -> Health {
         let least = facts.min_free_mib;
         checks.push(Check::new("disk", free_mib >= least, format!("{free_mib} MiB free, at least {least} wanted")));
     }
+    checks.extend(services);
     checks.into()
+}
+
+/// So long what was seen of the services is good for the next who ask.
+const FRESH: Duration = Duration::from_secs(2);
+
+/// How the services stood last, and when by CLOCK_BOOTTIME.
+pub(super) type Services = tokio::sync::Mutex<Option<(u64, Vec<Check>)>>;
+
+/// How each service stands. What systemd can't be asked is unknown, which is not ill.
+pub(super) async fn services(core: &Core) -> Vec<Check> {
+    let unknown = |why: &str| vec![Check::unknown("services", why)];
+    if !core.settings.read().is_ok_and(|settings| settings.senses.providers.iter().any(|name| name == "units")) {
+        return unknown("senses.providers has no units");
+    }
+    let look = async {
+        let mut last = core.services.lock().await;
+        if let Some((at_ms, checks)) = last.as_ref() {
+            if u128::from(clock::boottime_ms().saturating_sub(*at_ms)) < FRESH.as_millis() {
+                return checks.clone();
+            }
+        }
+        let checks = match observe(core, World::units).await {
+            Ok(seen) => seen.reason.map_or_else(|| judged(&seen.items), |why| unknown(&why)),
+            Err(fault) => unknown(&fault.to_string()),
+        };
+        last.insert((clock::boottime_ms(), checks)).1.clone()
+    };
+    tokio::time::timeout(READ_TIME, look).await.unwrap_or_else(|_| unknown("systemd did not answer in time"))
+}
+
+/// One that failed is ill. One that doesn't run may wait for its socket or timer, or have been switched off: it is only told.
+fn judged(units: &[Unit]) -> Vec<Check> {
+    // The installer's units fail when they need an operator: smolotchi-install status tells that.
+    let ours = |unit: &&Unit| {
+        unit.name.starts_with("smolotchi-") && !unit.name.starts_with("smolotchi-install") && unit.name.ends_with(".service")
+    };
+    let judge = |unit: &Unit| {
+        let again = unit.restarts.filter(|count| *count > 0).map(|count| format!(", started again {count} times")).unwrap_or_default();
+        Check::new(&unit.name, unit.active != "failed", format!("{} ({}){again}", unit.active, unit.sub))
+    };
+    units.iter().filter(ours).map(judge).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_failed_service_makes_unhealthy() {
+        let unit = |name: &str, active: &str, restarts| Unit {
+            name: name.into(),
+            description: String::new(),
+            load: "loaded".into(),
+            active: active.into(),
+            sub: "x".into(),
+            restarts,
+        };
+        let units = [
+            unit("smolotchi-core.service", "active", Some(2)),
+            unit("smolotchi-web.service", "failed", Some(0)),
+            unit("smolotchi-web.socket", "failed", None),
+            unit("smolotchi-install-change.service", "failed", Some(0)),
+            unit("other.service", "failed", None),
+        ];
+        let checks = judged(&units);
+        let expected = [
+            Check::new("smolotchi-core.service", true, "active (x), started again 2 times"),
+            Check::new("smolotchi-web.service", false, "failed (x)"),
+        ];
+        assert_eq!(checks, expected);
+    }
     use crate::wire::Verdict;
 
     #[test]
@@ -69,7 +142,7 @@ mod tests {
         for (name, change, broken) in cases {
             let mut facts = well();
             change(&mut facts);
-            let health = decide(&facts);
+            let health = decide(&facts, vec![Check::unknown("services", "no D-Bus")]);
             let found: Vec<_> = health.checks.iter().filter(|check| !check.ok).map(|check| check.name.as_str()).collect();
             assert_eq!(found, broken.into_iter().collect::<Vec<_>>(), "{name}");
             assert_eq!(health.verdict == Verdict::Healthy, broken.is_none(), "{name}");

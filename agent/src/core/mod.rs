@@ -47,6 +47,8 @@ pub(crate) struct Core {
     configured: configured::Configured,
     state: PathBuf,
     senses: senses::Senses,
+    /// How the other services stood when somebody last asked.
+    services: health::Services,
     /// The newest event's id, for those who wait for the next one; `None` when core stops.
     newest: watch::Sender<Option<i64>>,
     /// The database was asked since memory was last given back.
@@ -129,12 +131,13 @@ impl Core {
     }
 
     async fn health(&self) -> wire::Health {
-        self.health_with(self.summary().await.map(|summary| summary.events_total).map_err(|fault| fault.to_string()))
+        let services = health::services(self).await;
+        self.health_with(self.summary().await.map(|summary| summary.events_total).map_err(|fault| fault.to_string()), services)
     }
 
-    /// The health with this number of events, or why they can't be read.
-    fn health_with(&self, events: Result<u64, String>) -> wire::Health {
-        health::decide(&health::Facts {
+    /// The health with this number of events, or why they can't be read, and these services.
+    fn health_with(&self, events: Result<u64, String>, services: Vec<wire::Check>) -> wire::Health {
+        let facts = health::Facts {
             turns: self.turns.seq(),
             turn_age_ms: self.turns.age_ms(),
             every_ms: self.turns.every_ms(),
@@ -142,7 +145,8 @@ impl Core {
             schema: self.schema,
             free_bytes: rustix::fs::statvfs(&self.state).ok().map(|disk| disk.f_bavail * disk.f_frsize),
             min_free_mib: self.settings.read().map_or(0, |settings| settings.core.min_free_mib),
-        })
+        };
+        health::decide(&facts, services)
     }
 
     fn set(&self, settings: Settings) {

@@ -15,11 +15,14 @@ use crate::paths::Paths;
 use crate::release::VERSION;
 use crate::serve::{Caller, Listener, serve};
 use crate::store_fault::store_fault;
+use rustix::fs::FlockOperation;
+use rustix::io::Errno;
 use serde_json::json;
 use smolotchi_operator::log::{self, Kind};
 use smolotchi_operator::{Code, Exit, Fault, Result};
 use smolotchi_store::migrate::{self, Direction};
 use smolotchi_store::{NewEvent, Severity, Store, StoreError};
+use std::fs::File;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, RwLock};
@@ -36,6 +39,8 @@ pub(crate) fn run(paths: &Paths, socket: Option<&Path>) -> Result<Exit> {
     let configured = Configured::load(paths)?;
     let (database, state) = (paths.database(), paths.state());
     let handed = listen::handed(socket)?;
+    // Until the process ends, however that is.
+    let _alone = alone(&state)?;
     let kept = configured.0.retention.max_events;
     let (owner, thread) = Owner::start(move || {
         let mut store = open(&database, &state)?;
@@ -56,6 +61,19 @@ pub(crate) fn run(paths: &Paths, socket: Option<&Path>) -> Result<Exit> {
         return Err(Fault::new(Code::CoreFailed, "the state's thread broke"));
     }
     result.map(|()| Exit::Success)
+}
+
+/// Takes the state folder for this core alone, so that a second one doesn't live on the same database. Errors: `store.busy`.
+fn alone(state: &Path) -> Result<Option<File>> {
+    // A folder that is not there has no database either: who opens that says so.
+    let Ok(folder) = File::open(state) else { return Ok(None) };
+    match rustix::fs::flock(&folder, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(Some(folder)),
+        Err(Errno::WOULDBLOCK) => Err(Fault::new(Code::StoreBusy, "another core has this state folder")
+            .hint("there is one core for a machine: systemctl status smolotchi-core")
+            .fact("path", state.display().to_string())),
+        Err(error) => Err(Fault::io("could not lock the state folder", state, &error.into())),
+    }
 }
 
 /// Opens the database. Makes it only if the state folder is empty: an image build leaves that to the first start, and
@@ -97,6 +115,7 @@ async fn turn(paths: &Paths, handed: Handed, (settings, configured): (Settings, 
         configured,
         state: paths.state(),
         senses: senses::Senses::new(paths, handed.netlink),
+        services: super::health::Services::default(),
         newest: watch::Sender::new(Some(0)),
         asked: AtomicBool::new(false),
         auditing: tokio::sync::Mutex::default(),

@@ -10,7 +10,8 @@ use crate::config::WorkSettings;
 use crate::leases::{Judged, judge, look};
 use crate::serve::Caller;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
-use smolotchi_operator::{Code, Fault, Result, log};
+use smolotchi_operator::log::{self, Kind};
+use smolotchi_operator::{Code, Fault, Result};
 use smolotchi_store::{Lease, Leased, OldRows, Reason, Store, StoreError, WantJob, WorkPolicy};
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -94,7 +95,7 @@ impl Core {
         let content = self.work.content.clone();
         match tokio::task::spawn_blocking(move || content.sweep()).await {
             Ok(Ok(0)) | Err(_) => {}
-            Ok(Ok(count)) => log::notice(format!("removed {count} half-written artifacts")),
+            Ok(Ok(count)) => log::note(Kind::Mended, format!("removed {count} half-written artifacts")),
             Ok(Err(fault)) => log::fault(&fault),
         }
         let leases = match self.store(|store| store.leases()).await {

@@ -29,8 +29,9 @@ use page::Page;
 use panel::{Panel, Refresh, Wires};
 use refresh::Shown;
 use serde::Serialize;
+use smolotchi_operator::log::{self, Kind};
 use smolotchi_operator::output::emit;
-use smolotchi_operator::{Code, Exit, Fault, Format, Result, Table, durable, log};
+use smolotchi_operator::{Code, Exit, Fault, Format, Result, Table, durable};
 use std::path::Path;
 use std::pin::pin;
 use std::time::Duration;
@@ -148,7 +149,7 @@ async fn turn<W: Wires>(paths: &Paths, settings: DisplaySettings, mut panel: Pan
             if first {
                 notify.ready(&format!("version {VERSION}, {width} x {height}"));
                 memory::give_back();
-                log::notice(format!("display {VERSION} is ready, {width} x {height}"));
+                log::note(Kind::Ready, format!("display {VERSION} is ready, {width} x {height}"));
             }
         }
         notify.watchdog();
@@ -156,7 +157,7 @@ async fn turn<W: Wires>(paths: &Paths, settings: DisplaySettings, mut panel: Pan
     notify.stopping();
     let facts = Facts::here();
     panel.show(&picture(&Page::stopped(&facts), width, height), settings.rotation, Refresh::Full)?;
-    log::notice("display has stopped");
+    log::note(Kind::Stopped, "display has stopped");
     Ok(Exit::Success)
 }
 

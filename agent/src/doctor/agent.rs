@@ -4,11 +4,12 @@ use super::{Check, State};
 use crate::account::{self, Account};
 use crate::client::{Client, block_on};
 use crate::clock;
+use crate::commands::audit::broken;
 use crate::commands::health::look as outside;
 use crate::config::{self, Unknown};
 use crate::paths::Paths;
-use crate::wire::{Health, Now};
-use smolotchi_operator::{Fault, Result};
+use crate::wire::{Audited, Health, Now};
+use smolotchi_operator::{Code, Fault, Result};
 
 const PART: &str = "agent";
 
@@ -19,6 +20,7 @@ pub(super) fn look(paths: &Paths) -> Vec<Check> {
         Ok(now) => {
             checks.extend(health(outside(paths, &now.status, now.health)));
             checks.push(artifacts(now.figures.map(|figures| figures.artifacts_damaged)));
+            checks.push(event_log(block_on(Client::new(paths.socket()).get_long("/v1/audit"))));
         }
         Err(fault) => checks.push(failed("core", &fault)),
     }
@@ -39,10 +41,20 @@ fn configuration(valid: Result<()>) -> Check {
 
 fn health(health: Health) -> Vec<Check> {
     let of = |check: crate::wire::Check| match check.ok {
+        _ if check.unknown => Check::unknown(PART, check.name, check.detail),
         true => Check::ok(PART, check.name, check.detail),
         false => Check::new(PART, check.name, State::Failed, check.detail).hint("journalctl -xeu smolotchi-core.service"),
     };
     health.checks.into_iter().map(of).collect()
+}
+
+fn event_log(audited: Result<Audited>) -> Check {
+    match audited.map(|audited| (broken(&audited), audited)) {
+        Ok((None, audited)) => Check::ok(PART, "event log", format!("{} events, {} of them sealed", audited.events, audited.sealed)),
+        Ok((Some(fault), _)) => failed("event log", &fault),
+        Err(fault) if fault.code == Code::StoreNotInSchema => Check::ok(PART, "event log", "this release seals none"),
+        Err(fault) => Check::unknown(PART, "event log", fault.to_string()),
+    }
 }
 
 fn artifacts(damaged: Option<u64>) -> Check {
@@ -84,7 +96,6 @@ fn database(paths: &Paths) -> Check {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use smolotchi_operator::Code;
 
     #[test]
     fn faults_become_lines_with_hints() {

@@ -24,7 +24,12 @@ pub(super) fn metrics(now: Option<&Now>, sensors: &[Sensor]) -> String {
     let one = |value: f64| vec![(vec![], value)];
     put(("uptime_seconds", "gauge", "How long core has been running.", one(now.status.uptime_s as f64)));
     put(("healthy", "gauge", "1 when every check is ok.", one(f64::from(u8::from(now.health.verdict == Verdict::Healthy)))));
-    let checks = now.health.checks.iter().map(|check| (vec![("check", check.name.as_str())], f64::from(u8::from(check.ok))));
+    let checks = now
+        .health
+        .checks
+        .iter()
+        .filter(|check| !check.unknown)
+        .map(|check| (vec![("check", check.name.as_str())], f64::from(u8::from(check.ok))));
     put(("health_check", "gauge", "1 when this check is ok.", checks.collect()));
     put(("events_total", "counter", "Events ever appended.", one(now.status.events.newest_id.unwrap_or_default() as f64)));
     put(("events_stored", "gauge", "Events in the database.", one(now.status.events.total as f64)));

@@ -76,8 +76,11 @@ pub(crate) enum Verdict {
 pub(crate) struct Check {
     /// What was looked at.
     pub(crate) name: String,
-    /// Whether it is well.
+    /// Whether it is well, or not known to be ill.
     pub(crate) ok: bool,
+    /// It could not be looked at; the detail says why.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) unknown: bool,
     /// The fact, in words.
     pub(crate) detail: String,
 }
@@ -85,7 +88,21 @@ pub(crate) struct Check {
 impl Check {
     /// A check with its outcome.
     pub(crate) fn new(name: &str, ok: bool, detail: impl Into<String>) -> Self {
-        Check { name: name.to_owned(), ok, detail: detail.into() }
+        Check { name: name.to_owned(), ok, unknown: false, detail: detail.into() }
+    }
+
+    /// A check that could not be made, which is not ill.
+    pub(crate) fn unknown(name: &str, why: impl Into<String>) -> Self {
+        Check { name: name.to_owned(), ok: true, unknown: true, detail: why.into() }
+    }
+
+    /// In one word.
+    pub(crate) fn word(&self) -> &'static str {
+        match (self.unknown, self.ok) {
+            (true, _) => "unknown",
+            (false, true) => "ok",
+            (false, false) => "FAILED",
+        }
     }
 }
 
@@ -253,6 +270,10 @@ pub(crate) struct Audited {
     pub(crate) last_id: Option<i64>,
     /// The last seal, in hexadecimal.
     pub(crate) head: Option<String>,
+    /// Ids between the oldest and the newest event that are not in the log: from, to; at most 20. It says so itself, or they lie beside
+    /// what is unsealed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) skipped: Vec<(i64, i64)>,
     /// What is broken first.
     pub(crate) broken: Option<Broken>,
 }

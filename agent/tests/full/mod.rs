@@ -69,7 +69,7 @@ pub fn fill(node: &Node, mean: &str) -> Worker {
     };
     let events: Vec<Value> = [
         ("boot.done", "info", json!({"seconds": 21.4, "kernel": format!("6.12{mean}")})),
-        ("clock.set", "notice", json!({"by_s": 41, "source": "ntp"})),
+        ("time.set", "notice", json!({"by_s": 41, "source": "ntp"})),
         ("disk.low", "warning", json!({"path": "/var", "free_mib": 61, "disk": format!("mmcblk0p2{mean}")})),
         ("unit.failed", "error", json!({"unit": "mosquitto.service", "result": "exit-code"})),
         ("door.opened", "info", json!(format!("front door{mean}"))),

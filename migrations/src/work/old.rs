@@ -14,7 +14,7 @@ const DAY_MS: i64 = 24 * 60 * 60 * 1000;
 /// What of the work may stay. `None` means no limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct WorkPolicy {
-    /// The age in days, from their end, from which jobs go, and with them runs, stage requests, findings and older baselines.
+    /// The age in days, from their end, from which jobs go, and with them runs, stage requests that nobody decided, findings and older baselines.
     pub job_days: Option<u32>,
     /// The age in days from which artifacts go.
     pub artifact_days: Option<u32>,
@@ -57,7 +57,8 @@ const KINDS: [Kind; 4] = [
     Kind {
         name: "stages",
         old: "max(requested_ms, coalesce(decided_ms, requested_ms)) < ?1 AND run_id < first_young.id",
-        free: concat!("state <> 'pending' AND ", job_is_over!()),
+        // What somebody decided is kept for good: it is little, and the only word for it once its event was pruned.
+        free: concat!("state = 'expired' AND ", job_is_over!()),
     },
     Kind {
         name: "baselines",

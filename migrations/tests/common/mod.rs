@@ -81,7 +81,7 @@ pub(crate) fn dump(path: &Path) -> Vec<String> {
 pub(crate) fn retain(store: &mut Store, policy: &RetentionPolicy, now_ms: i64) -> u64 {
     let planned = store.plan_retention(policy, now_ms).unwrap();
     let parts: Vec<_> = planned.iter().map(|going| (going.first_id, going.last_id)).collect();
-    let gone = store.remove_parts(&parts).unwrap();
+    let gone = store.remove_parts(&parts, now_ms).unwrap();
     assert_eq!(gone, planned.iter().map(|going| going.events).collect::<Vec<_>>(), "what went is not what was planned");
     gone.iter().sum()
 }

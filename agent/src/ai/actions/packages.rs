@@ -67,7 +67,9 @@ pub(super) async fn look(look: &Look<'_>) -> Result<Value> {
         return Ok(absent("there is no apt-get"));
     }
     let mut command = Command::new(&apt);
-    command.args(["--simulate", "--quiet=2", "-oDebug::NoLocking=1", "-oDir::Cache::pkgcache=", "-oDir::Cache::srcpkgcache=", "upgrade"]);
+    command.args(["--simulate", "--quiet=2", "-oDebug::NoLocking=1", "-oDir::Cache::pkgcache=", "-oDir::Cache::srcpkgcache="]);
+    // A new kernel is a new package: without this it would never be told.
+    command.args(["--with-new-pkgs", "upgrade"]);
     command.env_clear().env("LC_ALL", "C.UTF-8").env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").current_dir("/");
     command.stdin(Stdio::null()).stderr(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
     let output = match tokio::time::timeout(APT_TIME, command.output()).await {
@@ -90,7 +92,7 @@ fn newest(lists: &Path) -> Option<String> {
     jiff::Timestamp::try_from(newest).ok().map(|at| crate::clock::rfc3339(at.as_millisecond()))
 }
 
-/// What `apt-get --simulate upgrade` says: one line for each package that would be upgraded,
+/// What `apt-get --simulate --with-new-pkgs upgrade` says: one line for each package that would be upgraded,
 /// `Inst NAME [OLD] (NEW ORIGIN, … [ARCH])`.
 fn simulated(said: &str) -> Vec<Value> {
     let one = |line: &str| {
@@ -112,6 +114,25 @@ mod tests {
         Inst base-files [12.4+deb12u1] (12.4+deb12u2 Debian:12.2/stable [amd64]) []\n\
         Inst new-dependency (1.0 Debian:12.2/stable [amd64])\n\
         Conf base-files (12.4+deb12u2 Debian:12.2/stable [amd64])\n";
+
+    /// What needs a new package, as a kernel does, is only told when apt is asked so.
+    #[tokio::test]
+    async fn updates_that_bring_new_packages_are_seen() {
+        let dir = tempfile::tempdir().unwrap();
+        let put = |path: &str, text: &str| {
+            let path = dir.path().join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(&path, text).unwrap();
+            std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        };
+        put("var/lib/apt/lists/x_Packages", "");
+        let kernel = "Inst linux-image-amd64 [6.1.1] (6.1.2 Debian-Security:12/stable-security [amd64])";
+        put("usr/bin/apt-get", &format!("#!/bin/sh\ncase \" $* \" in *' --with-new-pkgs upgrade '*) echo '{kernel}';; esac\n"));
+        let paths = crate::paths::Paths::new(Some(dir.path()));
+        let client = crate::client::Client::new(paths.socket());
+        let seen = look(&Look { client: &client, paths: &paths, run_id: 1, job_id: 1, token: "" }).await.unwrap();
+        assert_eq!(seen["items"][0]["name"], "linux-image-amd64", "{seen}");
+    }
 
     #[test]
     fn what_apt_says_is_read() {

@@ -12,8 +12,9 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde::Deserialize;
 use serde_json::Value;
-use smolotchi_operator::{Code, Fault, log};
-use smolotchi_store::{Audit, EventQuery, FoundEvents, NewEvent, OldRows, RetentionPolicy, Severity};
+use smolotchi_operator::log::{self, Kind};
+use smolotchi_operator::{Code, Fault};
+use smolotchi_store::{Audit, AuditReport, EventQuery, FoundEvents, NewEvent, OldRows, RetentionPolicy, Severity};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -135,25 +136,31 @@ async fn audit(State(core): State<Arc<Core>>) -> Answer<wire::Audited> {
             break;
         }
     }
-    let report = audit.report();
-    let broken = report.broken.map(|broken| wire::Broken {
-        first_id: broken.first_id,
-        last_id: broken.last_id,
-        what: broken.what,
-        missing: broken.missing,
-    });
-    Ok(Json(wire::Audited {
-        whole: report.whole,
-        events: report.events,
-        sealed: report.sealed,
-        unsealed: report.unsealed,
-        commits: report.commits,
-        first_id: report.first_id,
-        sealed_from: report.sealed_from,
-        last_id: report.last_id,
-        head: report.head,
-        broken,
-    }))
+    Ok(Json(audit.report().into()))
+}
+
+impl From<AuditReport> for wire::Audited {
+    fn from(report: AuditReport) -> Self {
+        let broken = |broken: smolotchi_store::Broken| wire::Broken {
+            first_id: broken.first_id,
+            last_id: broken.last_id,
+            what: broken.what,
+            missing: broken.missing,
+        };
+        wire::Audited {
+            whole: report.whole,
+            events: report.events,
+            sealed: report.sealed,
+            unsealed: report.unsealed,
+            commits: report.commits,
+            first_id: report.first_id,
+            sealed_from: report.sealed_from,
+            last_id: report.last_id,
+            head: report.head,
+            skipped: report.skipped,
+            broken: report.broken.map(broken),
+        }
+    }
 }
 
 pub(super) fn shown(event: smolotchi_store::Event) -> wire::Event {
@@ -173,13 +180,35 @@ async fn append(State(core): State<Arc<Core>>, body: Result<Bytes, BytesRejectio
         let fault = Fault::new(Code::CoreRequest, "there are too many events in one request");
         return Err(fault.fact("given", events.len()).fact("at_most", MAX_EVENTS).into());
     }
-    let new = |event: wire::NewEvent| {
+    let new = |(index, event): (usize, wire::NewEvent)| {
         let body = fits("body", event.body.to_string())?;
+        is_topic(&event.topic).map_err(|fault| fault.fact("index", index))?;
         Ok(NewEvent { topic: event.topic, severity: event.severity, body })
     };
-    let events = events.into_iter().map(new).collect::<Result<Vec<_>, Refusal>>()?;
+    let events = events.into_iter().enumerate().map(new).collect::<Result<Vec<_>, Refusal>>()?;
     let appended = core.store(move |store| store.append(&events, clock::now_ms())).await?;
     Ok(Json(wire::Appended { appended: appended.appended, last_id: appended.last_id }))
+}
+
+/// First words of the topics that core itself writes: nobody else may, or an approval could be made up.
+const OWN_TOPICS: [&str; 12] =
+    ["artifact", "baseline", "clock", "config", "core", "events", "finding", "job", "lease", "profile", "run", "stage"];
+
+/// Refuses a topic that is not lower-case words joined by dots, and one of core's own.
+fn is_topic(topic: &str) -> Result<(), Fault> {
+    let fault = |what: &str| Fault::new(Code::StoreInvalidEvent, what).fact("topic", topic.chars().take(80).collect::<String>());
+    let is_word = |word: &str| {
+        let known = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-' || byte == b'_';
+        !word.is_empty() && word.bytes().all(known)
+    };
+    if topic.len() > smolotchi_store::TOPIC_BYTES || !topic.split('.').all(is_word) {
+        return Err(fault("the topic is not lower-case words joined by dots"));
+    }
+    let first = topic.split('.').next().unwrap_or_default();
+    if OWN_TOPICS.contains(&first) {
+        return Err(fault("only core itself writes events of this topic").hint("begin the topic with another word"));
+    }
+    Ok(())
 }
 
 async fn retain(State(core): State<Arc<Core>>, body: Result<Bytes, BytesRejection>) -> Answer<wire::Retained> {
@@ -193,7 +222,7 @@ async fn retain(State(core): State<Arc<Core>>, body: Result<Bytes, BytesRejectio
         retained.held_back = Some(retention::CLOCK.to_owned());
     }
     if let Some(why) = &retained.held_back {
-        log::notice(why);
+        log::note(Kind::HeldBack, why);
     }
     for old in &work {
         let (count, bytes) = if dry_run { (old.ids.len() as u64, old.bytes) } else { core.remove_work(old).await? };
@@ -217,6 +246,20 @@ fn part(old: &OldRows, count: u64, bytes: u64) -> Option<wire::Going> {
 mod tests {
     use super::*;
     use std::cell::RefCell;
+
+    #[test]
+    fn topics_are_words_and_none_of_cores_own() {
+        let long = "a".repeat(128);
+        for topic in ["t", "disk.full", "a-b.c_d.9", "corex", "runs.a", long.as_str()] {
+            assert!(is_topic(topic).is_ok(), "{topic}");
+        }
+        let longer = "a".repeat(129);
+        let wrong = ["", ".", "a.", ".a", "a..b", "a b", "A", "a\n", "ä", "a/b", longer.as_str()];
+        let own = ["core", "core.started", "stage.approved", "baseline.set", "events.pruned"];
+        for topic in wrong.iter().chain(&own) {
+            assert_eq!(is_topic(topic).unwrap_err().code, Code::StoreInvalidEvent, "{topic}");
+        }
+    }
 
     fn event(id: i64) -> smolotchi_store::Event {
         smolotchi_store::Event { id, at_ms: 0, topic: "t".into(), body: "1".into(), severity: None }

@@ -41,12 +41,12 @@ async fn now(State(core): State<Arc<Core>>) -> Answer<wire::Now> {
         };
         Ok((store.summary()?, store.recent(EVENTS)?, store.recent_severe(SEVERE)?, work))
     });
-    let read = tokio::time::timeout(READ_TIME, look).await;
+    let (read, services) = tokio::join!(tokio::time::timeout(READ_TIME, look), crate::core::health::services(&core));
     let (summary, events, severe, work) =
         read.unwrap_or_else(|_| Err(Fault::new(Code::CoreFailed, "the database did not answer in time")))?;
     let mut now = wire::Now {
         status: core.status_with(summary),
-        health: core.health_with(Ok(summary.events_total)),
+        health: core.health_with(Ok(summary.events_total), services),
         events: events.into_iter().map(shown).collect(),
         severe: severe.into_iter().map(shown).collect(),
         figures: None,

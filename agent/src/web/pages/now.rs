@@ -36,7 +36,12 @@ impl Page for Now {
     }
 
     fn title(&self) -> String {
-        if self.is_well() { "Well" } else { "Not well" }.to_owned()
+        match (self.is_well(), self.concerns().is_empty()) {
+            (true, true) => "Well",
+            (true, false) => "Needs a look",
+            (false, _) => "Not well",
+        }
+        .to_owned()
     }
 
     fn main(&self, asked: &Asked) -> Markup {
@@ -57,11 +62,20 @@ impl Now {
         self.core.health.verdict == Verdict::Healthy
     }
 
+    /// What somebody should look at although every check is ok.
+    fn concerns(&self) -> Vec<String> {
+        let Some(figures) = &self.core.figures else { return Vec::new() };
+        let errors = figures.open.get("error").copied().unwrap_or_default();
+        let named = |count: u64, what: &str| (count > 0).then(|| format!("{what}: {count}"));
+        named(errors, "Open findings that are errors").into_iter().chain(named(figures.artifacts_damaged, "Damaged artifacts")).collect()
+    }
+
     fn answer(&self, asked: &Asked) -> Markup {
-        let (well, status) = (self.is_well(), &self.core.status);
+        let (well, concerns, status) = (self.is_well(), self.concerns(), &self.core.status);
         html! {
-            section.answer.well[well].ill[!well] {
-                h1 { @if well { "This machine is well" } @else { "Something is wrong" } }
+            section.answer.well[well && concerns.is_empty()].ill[!well || !concerns.is_empty()] {
+                h1 { @if !well { "Something is wrong" } @else if concerns.is_empty() { "This machine is well" } @else { "The agent is well, and something needs a look" } }
+                @if !concerns.is_empty() { ul { @for concern in &concerns { li { (concern) } } } }
                 @if !well {
                     ul { @for check in self.core.health.checks.iter().filter(|check| !check.ok) { li { strong { (check.name) } ": " (check.detail) } } }
                 }
@@ -179,7 +193,7 @@ fn checks(checks: &[Check]) -> Markup {
             ul.checks {
                 @for check in checks {
                     li.ill[!check.ok] {
-                        span.mark.ok[check.ok].failed[!check.ok] { @if check.ok { "ok" } @else { "failed" } }
+                        span.mark.ok[check.ok && !check.unknown].failed[!check.ok] { (check.word().to_lowercase()) }
                         strong { (check.name) }
                         span { (check.detail) }
                     }
