@@ -145,6 +145,36 @@ fn what_a_run_finds_is_kept_explained_and_replayed() {
     worker.stop();
 }
 
+/// Sums that are gone and a folder that can't be listed are found; what was found there before is not gone.
+#[test]
+fn what_could_not_be_seen_is_not_gone() {
+    const KEPT: &str = "file/etc/smolotchi/kept/a";
+    need_root();
+    let node = node();
+    node.put("etc/smolotchi/kept/a", "x");
+    node.put("var/lib/dpkg/info/smolotchi.list", "/.\n/usr/bin/smolotchi\n");
+    let _core = core(&node);
+    let _worker = worker(&node);
+    run_profile(&node, "files");
+    assert_eq!(findings(&node), [row(LOCAL, "open", 1), row(KEPT, "open", 1), row(BINARY, "open", 1)]);
+    let sums = node.path("var/lib/dpkg/info/smolotchi.md5sums");
+    let kept = std::fs::read(&sums).unwrap();
+    std::fs::remove_file(&sums).unwrap();
+    let mode = |mode| std::fs::set_permissions(node.path("etc/smolotchi/kept"), std::fs::Permissions::from_mode(mode)).unwrap();
+    mode(0o700);
+    run_profile(&node, "files");
+    let (folder, no_sums) = ("file/etc/smolotchi/kept", "file/var/lib/dpkg/info/smolotchi.md5sums");
+    let unseen = [row(LOCAL, "open", 2), row(folder, "open", 1), row(KEPT, "open", 1), row(BINARY, "open", 1), row(no_sums, "open", 1)];
+    assert_eq!(findings(&node), unseen);
+    std::fs::write(&sums, kept).unwrap();
+    mode(0o755);
+    node.put("usr/bin/smolotchi", "hello");
+    std::fs::remove_file(node.path("etc/smolotchi/kept/a")).unwrap();
+    run_profile(&node, "files");
+    let seen = [row(LOCAL, "open", 3), row(folder, "gone", 1), row(KEPT, "gone", 1), row(BINARY, "gone", 1), row(no_sums, "gone", 1)];
+    assert_eq!(findings(&node), seen);
+}
+
 /// Who follows a run that nobody takes learns it, and can say how long that is enough.
 #[test]
 fn a_run_that_nobody_takes_is_not_waited_for_in_silence() {

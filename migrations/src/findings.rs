@@ -143,7 +143,8 @@ pub struct Report {
     pub evidence: Option<i64>,
     /// The artifact with its result.
     pub result_artifact: Option<i64>,
-    /// The actions that could not look, or might not: what they found before stays as it is.
+    /// The actions that could not look, or might not, and beginnings of keys, which end in `/`, below which nobody could look: what
+    /// was found there before stays as it is.
     pub unjudged: Vec<String>,
     /// What was found, each key once.
     pub findings: Vec<NewFinding>,
@@ -610,11 +611,12 @@ fn upsert(
     Ok(Some(event("finding.opened", new.severity, &body)))
 }
 
-/// What the profile found before and this run did not, but for the actions that could not look.
+/// What the profile found before and this run did not, but for what could not be looked at.
 fn missing(tx: &Transaction<'_>, run: &Run, unjudged: &[String]) -> rusqlite::Result<Vec<(i64, String, String, String)>> {
     let mut query = tx.prepare_cached(FOUND_BEFORE)?;
     let rows = query.query_map(params![run.profile, run.id], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))?;
-    let looked = |row: &rusqlite::Result<(i64, String, String, String)>| row.as_ref().map_or(true, |row| !unjudged.contains(&row.2));
+    let unseen = |key: &str, action: &str| unjudged.iter().any(|word| word == action || (word.ends_with('/') && key.starts_with(word)));
+    let looked = |row: &rusqlite::Result<(i64, String, String, String)>| row.as_ref().map_or(true, |row| !unseen(&row.1, &row.2));
     rows.filter(looked).collect()
 }
 
@@ -804,6 +806,18 @@ mod tests {
         assert_eq!(topics(&store).join(" "), expected);
         let finding = store.finding(2).unwrap().unwrap();
         assert_eq!((finding.first_run, finding.last_run, finding.first_ms, finding.last_ms, finding.evidence), (1, 4, 1000, 4000, Some(7)));
+    }
+
+    #[test]
+    #[cfg_attr(schema_1, ignore = "this build keeps no findings")]
+    fn below_what_was_not_seen_nothing_is_gone() {
+        let (_dir, mut store) = store();
+        let found = ["file/etc/a/x", "file/etc/ab", "file/etc/b"].map(|key| new(key, "A"));
+        run(&mut store, 1, &report(&found, &[]));
+        assert_eq!(run(&mut store, 2, &report(&[], &["file/etc/a/"])).gone, 2);
+        let open: Vec<_> = states(&store).into_iter().filter(|(_, state, _)| *state == FindingState::Open).collect();
+        assert_eq!(open, [("file/etc/a/x".to_owned(), FindingState::Open, 1)]);
+        assert_eq!(run(&mut store, 3, &report(&[], &[])).gone, 1);
     }
 
     #[test]

@@ -15,6 +15,11 @@ use std::collections::{BTreeMap, BTreeSet};
 pub(crate) const INPUTS: &str = "smolotchi/inputs/1";
 /// Of the result's document.
 pub(crate) const RESULT: &str = "smolotchi/result/1";
+/// How something differs from what is expected.
+const DRIFTS: [&str; 3] = [CHANGED, NEW, GONE];
+const CHANGED: &str = "changed";
+const NEW: &str = "new";
+const GONE: &str = "gone";
 /// The longest key that is kept as it is, in bytes.
 const KEY_BYTES: usize = 200;
 
@@ -76,7 +81,7 @@ pub(crate) struct Outcome {
     pub(crate) baseline: Option<i64>,
     /// One for each step of the plan.
     pub(crate) steps: Vec<Judged>,
-    /// The actions that could not look, or might not.
+    /// The actions that could not look, or might not, and beginnings of keys, which end in `/`, below which nobody could look.
     pub(crate) unjudged: Vec<String>,
     /// By key.
     pub(crate) findings: Vec<NewFinding>,
@@ -100,7 +105,7 @@ pub(crate) struct Judged {
 /// Judges what was recorded.
 pub(crate) fn judge(plan: &Plan, inputs: &Inputs) -> Outcome {
     let mut findings: BTreeMap<String, NewFinding> = BTreeMap::new();
-    let (mut steps, mut unjudged) = (Vec::with_capacity(plan.steps.len()), BTreeSet::new());
+    let (mut steps, mut unjudged, mut unseen) = (Vec::with_capacity(plan.steps.len()), BTreeSet::new(), BTreeSet::new());
     for planned in &plan.steps {
         let seen = inputs.steps.iter().find(|seen| seen.step == planned.step);
         let action = actions::find(&planned.action);
@@ -118,19 +123,23 @@ pub(crate) fn judge(plan: &Plan, inputs: &Inputs) -> Outcome {
                 let finding = finding(one, &planned.action, planned.step, &planned.word);
                 findings.entry(finding.key.clone()).or_insert(finding);
             }
+            unseen.extend(actions::unseen(action, &seen.observation));
         } else {
             unjudged.insert(planned.action.clone());
         }
         steps.push(Judged { step: planned.step, action: planned.action.clone(), outcome: outcome.to_owned(), why, found });
     }
     if let Some(baseline) = &inputs.baseline {
-        let drifted = compare(plan, &mut findings, &baseline.expected, &unjudged);
+        let drifted = compare(plan, &mut findings, &baseline.expected, &unjudged, &unseen);
         findings.extend(drifted.into_iter().map(|finding| (finding.key.clone(), finding)));
         // What could not be looked at can't be said to have come back either.
         if !unjudged.is_empty() {
             unjudged.insert(BASELINE_ACTION.to_owned());
         }
+        let drifts: Vec<_> = unseen.iter().flat_map(|keys| DRIFTS.map(|what| format!("{BASELINE_ACTION}/{what}/{keys}"))).collect();
+        unseen.extend(drifts);
     }
+    unjudged.extend(unseen);
     Outcome {
         format: RESULT.to_owned(),
         profile: plan.profile.clone(),
@@ -147,6 +156,7 @@ fn compare(
     findings: &mut BTreeMap<String, NewFinding>,
     expected: &BTreeMap<String, String>,
     unjudged: &BTreeSet<String>,
+    unseen: &BTreeSet<String>,
 ) -> Vec<NewFinding> {
     let mut drifted = Vec::new();
     for finding in findings.values_mut() {
@@ -156,23 +166,23 @@ fn compare(
                 finding.expected = true;
                 continue;
             }
-            Some(_) => ("changed", format!("not as expected any more: {}", finding.title)),
-            None => ("new", format!("not expected: {}", finding.title)),
+            Some(_) => (CHANGED, format!("not as expected any more: {}", finding.title)),
+            None => (NEW, format!("not expected: {}", finding.title)),
         };
-        let severity = finding.severity.max(if what == "changed" { Severity::Warning } else { Severity::Notice });
+        let severity = finding.severity.max(if what == CHANGED { Severity::Warning } else { Severity::Notice });
         let detail = json!({ "drift": what, "key": finding.key, "sha256": sha256, "expected": expected.get(&finding.key) });
         drifted.push(drift(what, &finding.key, title, severity, finding.step, finding.policy.clone(), detail));
     }
     for (key, sha256) in expected.iter().filter(|(key, _)| !findings.contains_key(*key)) {
         let action = actions::of_key(key).map(|action| action.name);
-        if action.is_some_and(|action| unjudged.contains(action)) {
+        if action.is_some_and(|action| unjudged.contains(action)) || unseen.iter().any(|keys| key.starts_with(keys.as_str())) {
             continue;
         }
         let step = plan.steps.iter().find(|step| Some(step.action.as_str()) == action);
         let word = step.map_or(Value::Null, |step| json!(step.word));
-        let detail = json!({ "drift": "gone", "key": key, "sha256": null, "expected": sha256 });
+        let detail = json!({ "drift": GONE, "key": key, "sha256": null, "expected": sha256 });
         let title = format!("expected, but not there any more: {key}");
-        drifted.push(drift("gone", key, title, Severity::Notice, step.map_or(0, |step| step.step), word, detail));
+        drifted.push(drift(GONE, key, title, Severity::Notice, step.map_or(0, |step| step.step), word, detail));
     }
     drifted
 }
@@ -323,6 +333,25 @@ pub(crate) mod tests {
             ("unit/b.service".to_owned(), false, Severity::Error),
         ];
         assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn below_what_was_not_seen_nothing_is_gone() {
+        let plan = watch();
+        let items = json!([{ "path": "/etc/smolotchi/s", "state": "unreadable", "package": "", "hash": "" }]);
+        let observation = json!({ "available": true, "items": items, "unseen": ["/etc/smolotchi/s", 7, "relative"] });
+        let number = plan.steps.iter().find(|step| step.action == "configuration-drift").unwrap().step;
+        let step = Seen { step: number, action: "configuration-drift".into(), came: Came::Looked, why: None, observation };
+        let keys = ["file/etc/smolotchi/s/key", "file/etc/smolotchi/sa"];
+        let expected = keys.map(|key| (key.to_owned(), "0".repeat(64))).into();
+        let inputs = Inputs { format: INPUTS.into(), baseline: Some(Expected { id: 3, expected }), steps: vec![step] };
+        let outcome = judge(&plan, &inputs);
+        let found: Vec<_> = outcome.findings.iter().map(|finding| finding.key.as_str()).collect();
+        assert_eq!(found, ["baseline/gone/file/etc/smolotchi/sa", "baseline/new/file/etc/smolotchi/s", "file/etc/smolotchi/s"]);
+        for keys in ["file/etc/smolotchi/s/", "baseline/gone/file/etc/smolotchi/s/", "baseline/new/file/etc/smolotchi/s/"] {
+            assert!(outcome.unjudged.iter().any(|word| word == keys), "{keys}: {:?}", outcome.unjudged);
+        }
+        assert!(!outcome.unjudged.iter().any(|word| word == "configuration-drift"));
     }
 
     #[test]

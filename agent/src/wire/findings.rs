@@ -145,7 +145,8 @@ pub(crate) struct ReportRun {
     pub(crate) evidence: Option<i64>,
     /// The artifact with its result.
     pub(crate) result_artifact: Option<i64>,
-    /// The actions that could not look, or might not: what they found before stays as it is.
+    /// The actions that could not look, or might not, and beginnings of keys, which end in `/`, below which nobody could look: what
+    /// was found there before stays as it is.
     #[serde(default)]
     pub(crate) unjudged: Vec<String>,
     /// Each key once.

@@ -43,12 +43,23 @@ const PACKAGES: [&str; 3] = ["smolotchi", "smolotchi-archive-keyring", "smolotch
 /// Reads the files of our packages that differ, and hashes what is in /etc/smolotchi.
 pub(super) fn look(look: &Look<'_>) -> Result<Value> {
     let root = look.paths.root();
-    let (mut seen, mut packages, mut ours) = (Vec::new(), Map::new(), BTreeSet::new());
+    let (mut seen, mut unseen, mut packages, mut ours) = (Vec::new(), Vec::new(), Map::new(), BTreeSet::new());
+    let unreadable = |path: &str, package: &str| json!({ "path": path, "state": "unreadable", "package": package, "hash": "" });
     for package in PACKAGES {
-        let list = std::fs::read_to_string(root.join(format!("var/lib/dpkg/info/{package}.md5sums")));
-        let Ok(list) = list else {
-            packages.insert(package.to_owned(), Value::from("dpkg has no sums of it"));
-            continue;
+        let info = |end: &str| format!("var/lib/dpkg/info/{package}.{end}");
+        let list = match std::fs::read_to_string(root.join(info("md5sums"))) {
+            Ok(list) => list,
+            Err(_) if !is_installed(&root.join(info("list"))) => {
+                packages.insert(package.to_owned(), Value::from("not installed"));
+                continue;
+            }
+            Err(_) => {
+                packages.insert(package.to_owned(), Value::from("its sums can't be read"));
+                seen.push(unreadable(&format!("/{}", info("md5sums")), package));
+                // Its files may be anywhere.
+                unseen.push("/".to_owned());
+                continue;
+            }
         };
         let sums = sums(&list);
         packages.insert(package.to_owned(), Value::from(sums.len()));
@@ -59,7 +70,13 @@ pub(super) fn look(look: &Look<'_>) -> Result<Value> {
             }
         }
     }
-    for path in files::below(&root.join("etc/smolotchi")) {
+    let local = files::below(&root.join("etc/smolotchi"));
+    for folder in &local.unseen {
+        let name = files::shown(root, folder);
+        seen.push(unreadable(&name, ""));
+        unseen.push(name);
+    }
+    for path in local.files {
         let name = files::shown(root, &path);
         if ours.contains(&name) {
             continue;
@@ -68,7 +85,15 @@ pub(super) fn look(look: &Look<'_>) -> Result<Value> {
         let state = if hash.is_ok() { "local" } else { "unreadable" };
         seen.push(json!({ "path": name, "state": state, "package": "", "hash": hash.unwrap_or_default() }));
     }
-    Ok(json!({ "available": true, "packages": packages, "items": seen }))
+    Ok(json!({ "available": true, "packages": packages, "items": seen, "unseen": unseen }))
+}
+
+/// Whether dpkg's list of a package's files names any but settings, which a removal leaves. What can't be read may be installed.
+fn is_installed(list: &Path) -> bool {
+    match std::fs::read_to_string(list) {
+        Ok(list) => list.lines().any(|path| path.starts_with("/usr/")),
+        Err(error) => error.kind() != std::io::ErrorKind::NotFound,
+    }
 }
 
 /// Lines of `SUM  PATH`, the path without the leading slash.
@@ -114,5 +139,19 @@ mod tests {
         assert_eq!(compare(&path, "00000000000000000000000000000000").unwrap().0, "changed");
         assert_eq!(compare(&dir.path().join("b"), "0").unwrap().0, "missing");
         assert_eq!(sums("5d41402abc4b2a76b9719d911017c592  usr/bin/a b\nshort  x\n5d41402abc4b2a76b9719d911017c592  ../x\n").len(), 1);
+    }
+
+    #[test]
+    fn a_package_without_sums_is_installed_if_its_list_says_so() {
+        let dir = tempfile::tempdir().unwrap();
+        let list = dir.path().join("list");
+        assert!(!is_installed(&list), "no list");
+        std::fs::write(&list, "/.\n/etc\n/etc/smolotchi/x\n").unwrap();
+        assert!(!is_installed(&list), "removed, its settings kept");
+        std::fs::write(&list, "/.\n/usr/bin/smolotchi\n").unwrap();
+        assert!(is_installed(&list));
+        std::fs::remove_file(&list).unwrap();
+        std::fs::create_dir(&list).unwrap();
+        assert!(is_installed(&list), "nobody can say");
     }
 }

@@ -118,7 +118,8 @@ pub(crate) struct Action {
     pub(crate) about: &'static str,
     /// What it can be told.
     pub(crate) parameters: &'static [Parameter],
-    /// What was recorded becomes findings. Called only with an observation that says `"available": true`.
+    /// What was recorded becomes findings. Called only with an observation that says `"available": true`; if it names `unseen` paths,
+    /// what was found below them before stays as it is.
     pub(crate) judge: fn(&Map<String, Value>, &Value) -> Vec<Found>,
 }
 
@@ -173,6 +174,13 @@ pub(crate) fn absent(reason: &str) -> Value {
 /// A text of an observation, on one line and of a bounded length; empty if there is none. What is observed may be anything.
 pub(crate) fn text(value: &Value) -> String {
     value.as_str().unwrap_or_default().chars().filter(|c| !c.is_control()).take(120).collect()
+}
+
+/// The beginnings of keys of what an action, although it looked, could not see: below the `unseen` paths of its observation.
+pub(crate) fn unseen(action: &Action, observation: &Value) -> Vec<String> {
+    let paths = observation["unseen"].as_array().map_or(&[][..], Vec::as_slice).iter().filter_map(Value::as_str);
+    let keys = |path: &str| format!("{}{}/", action.keys, path.trim_end_matches('/'));
+    paths.filter(|path| path.starts_with('/')).map(keys).collect()
 }
 
 /// The `items` of an observation.

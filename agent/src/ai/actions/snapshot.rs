@@ -38,7 +38,10 @@ const MAX_FILE: u64 = 256 * 1024;
 /// Puts the copy, unless a worker before has put it for the same run.
 pub(super) async fn look(look: &Look<'_>) -> Result<Value> {
     let (mut copy, mut seen) = (Map::new(), Vec::new());
-    for path in files::below(&look.paths.root().join("etc/smolotchi")) {
+    let below = files::below(&look.paths.root().join("etc/smolotchi"));
+    let unseen: Vec<_> = below.unseen.iter().map(|folder| files::shown(look.paths.root(), folder)).collect();
+    seen.extend(unseen.iter().map(|name| json!({ "path": name, "state": "left-out", "why": "its files can't be listed" })));
+    for path in below.files {
         let name = files::shown(look.paths.root(), &path);
         let left_out = |why: &str| json!({ "path": name, "state": "left-out", "why": why });
         let Ok(facts) = std::fs::symlink_metadata(&path) else { continue };
@@ -59,5 +62,5 @@ pub(super) async fn look(look: &Look<'_>) -> Result<Value> {
         });
     }
     let artifact = look.put_once("configuration", "configuration.json", &Value::from(copy)).await?;
-    Ok(json!({ "available": true, "artifact": artifact, "items": seen }))
+    Ok(json!({ "available": true, "artifact": artifact, "items": seen, "unseen": unseen }))
 }
