@@ -102,9 +102,14 @@ impl Client {
 
     /// `POST path` with a JSON body. For calls that may take long.
     pub(crate) async fn post<B: Serialize, T: DeserializeOwned>(&self, path: &str, body: &B) -> Result<T> {
+        self.post_within(path, body, LONG_ANSWER_TIME).await
+    }
+
+    /// As [`Client::post`], for an answer that core holds back for nearly so long.
+    pub(crate) async fn post_within<B: Serialize, T: DeserializeOwned>(&self, path: &str, body: &B, within: Duration) -> Result<T> {
         let body =
             serde_json::to_vec(body).map_err(|error| Fault::new(Code::CoreAnswer, "could not put the request into words").cause(&error))?;
-        let (status, bytes) = self.call(Method::POST, path, body.into(), LONG_ANSWER_TIME).await?;
+        let (status, bytes) = self.call(Method::POST, path, body.into(), within).await?;
         if status.is_success() { document(path, &bytes) } else { Err(refusal(path, status, &bytes)) }
     }
 

@@ -24,8 +24,8 @@ const MAX_CALLS: usize = 16;
 const HEADER_TIME: Duration = Duration::from_secs(10);
 /// The largest head of a request, and what is read at once.
 const HEAD_BYTES: usize = 16 * 1024;
-/// How long one connection may take in all.
-const CALL_TIME: Duration = Duration::from_secs(120);
+/// How long one connection may take in all: the longest wait for a job, and a little.
+const CALL_TIME: Duration = Duration::from_secs(320);
 /// How long a stop waits for a caller that has not said anything yet.
 const SPEAK_TIME: Duration = Duration::from_millis(250);
 /// How long a stop waits for answers under way.

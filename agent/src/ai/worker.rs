@@ -22,8 +22,10 @@ use tokio::signal::unix::{SignalKind, signal};
 
 /// What this worker can do.
 const KIND: &str = "run";
-/// How long one wait for a job takes; core's most.
-const WAIT_S: u64 = 100;
+/// How long one wait for a job takes; core's most. Each costs some wake-ups.
+const WAIT_S: u64 = 300;
+/// How long core may then still take to say that there is none.
+const LATE: Duration = Duration::from_secs(10);
 /// How long a job is held without a sign of life.
 const LEASE_S: u64 = 120;
 /// How long a stop waits for the run under way. One that takes longer goes on after the next start.
@@ -124,7 +126,7 @@ impl Worker<'_> {
         if !self.core_runs() {
             return Err(Fault::new(Code::CoreUnreachable, "core doesn't run"));
         }
-        self.client.post("/v1/jobs/lease", want).await
+        self.client.post_within("/v1/jobs/lease", want, Duration::from_secs(want.wait_s) + LATE).await
     }
 
     /// Core has a heartbeat as long as it runs; systemd removes its folder with it.

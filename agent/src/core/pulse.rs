@@ -20,7 +20,7 @@ const LIVELY: Duration = Duration::from_secs(1);
 /// For how long after the start.
 const AT_FIRST: Duration = Duration::from_secs(300);
 /// How often afterwards. Whoever wants to see a turn sooner asks for one (`POST /v1/prove`).
-const CALM: Duration = Duration::from_secs(20);
+const CALM: Duration = Duration::from_secs(30);
 
 /// How long from one turn to the next: at least three turns in the watchdog's time.
 fn pause(running: Duration, watchdog: Option<Duration>) -> Duration {
@@ -181,7 +181,8 @@ mod tests {
         let cases = [
             (0, None, 1_000),
             (299, None, 1_000),
-            (300, None, 20_000),
+            (300, None, 30_000),
+            (300, Some(90), 30_000),
             (300, Some(60), 20_000),
             (300, Some(10), 3_333),
             (0, Some(60), 1_000),

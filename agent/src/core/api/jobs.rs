@@ -21,7 +21,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 /// The longest wait for a job: below the time that a connection may take.
-const MAX_WAIT_S: u64 = 100;
+const MAX_WAIT_S: u64 = 300;
 /// The most letters of why a job failed.
 const MAX_WHY: usize = 4000;
 /// The longest a lease may be without being renewed.

@@ -23,6 +23,7 @@ pub(crate) fn failed(what: &str, cause: &dyn std::fmt::Display) -> Fault {
 pub(crate) struct Card {
     folder: PathBuf,
     image: PathBuf,
+    disk: PathBuf,
     stat: PathBuf,
 }
 
@@ -38,8 +39,11 @@ impl Card {
         run(&["mkfs.ext4", "-q", "-E", "lazy_itable_init=0,lazy_journal_init=0", &image_text])?;
         run(&["mount", "-o", "loop,noatime", &image_text, &folder_text])?;
         let device = std::fs::metadata(&folder).map_err(|error| Fault::io("could not look at the card", &folder, &error))?.dev();
-        let stat = PathBuf::from(format!("/sys/dev/block/{}:{}/stat", rustix::fs::major(device), rustix::fs::minor(device)));
-        Ok(Card { folder, image, stat })
+        let about = PathBuf::from(format!("/sys/dev/block/{}:{}", rustix::fs::major(device), rustix::fs::minor(device)));
+        let name =
+            std::fs::read_to_string(about.join("uevent")).map_err(|error| Fault::io("could not read about the disk", &about, &error))?;
+        let name = name.lines().find_map(|line| line.strip_prefix("DEVNAME=")).ok_or_else(|| failed("the disk has no name", &name))?;
+        Ok(Card { folder, image, disk: Path::new("/dev").join(name), stat: about.join("stat") })
     }
 
     /// Where it is mounted.
@@ -47,10 +51,13 @@ impl Card {
         &self.folder
     }
 
-    /// Bytes that the disk was given so far, everything synced.
+    /// Bytes that the disk was given so far, everything synced: also what ext4's journal holds already, and which the kernel would
+    /// write in its place half a minute later.
     pub(crate) fn written(&self) -> Result<u64> {
         let folder = File::open(&self.folder).map_err(|error| Fault::io("could not open the card", &self.folder, &error))?;
         rustix::fs::syncfs(&folder).map_err(|error| failed("could not sync the card", &error))?;
+        let disk = File::open(&self.disk).and_then(|disk| disk.sync_all());
+        disk.map_err(|error| Fault::io("could not sync the disk", &self.disk, &error))?;
         let text =
             std::fs::read_to_string(&self.stat).map_err(|error| Fault::io("could not read the disk's counters", &self.stat, &error))?;
         // Field 7 of Documentation/block/stat: sectors of 512 bytes.
