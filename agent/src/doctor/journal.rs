@@ -21,10 +21,6 @@ fn judge(text: &str, all_seen: bool) -> Check {
     let mut kinds: BTreeMap<String, u64> = BTreeMap::new();
     let (mut errors, mut warnings, mut newest) = (0_u64, 0_u64, None);
     for entry in text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok()) {
-        // systemd 252 says so about each setting that a later systemd has and that it does without.
-        if entry["MESSAGE"].as_str().is_some_and(|text| text.contains("Unknown key") && text.ends_with("ignoring.")) {
-            continue;
-        }
         let error = entry["PRIORITY"].as_str().is_some_and(|priority| priority <= "3");
         if error {
             errors += 1
@@ -55,8 +51,6 @@ mod tests {
     fn entries_are_counted_by_code() {
         assert_eq!(judge("", true).state, State::Ok);
         assert_eq!(judge("", false).state, State::Unknown);
-        let old = r#"{"PRIORITY":"4","MESSAGE":"/lib/x.service:30: Unknown key 'RestartSteps' in section [Service], ignoring."}"#;
-        assert_eq!(judge(old, true).state, State::Ok);
         let text =
             "{\"PRIORITY\":\"3\",\"MESSAGE\":\"[io.failed] a\",\"SMOLOTCHI_CODE\":\"io.failed\"}\n{\"PRIORITY\":\"4\",\"MESSAGE\":\"b\"}\n";
         assert_eq!(judge(text, true).detail, "1 errors, 1 warnings (io.failed 1, without a code 1); the last one: b");

@@ -147,7 +147,8 @@ fn judge(unit: &Unit) -> Check {
         ("enabled" | "enabled-runtime", "inactive") if expected(id) => {
             check(State::Failed, "enabled, but not running".to_owned()).hint(start)
         }
-        (_, "activating") if unit.sub == "auto-restart" => {
+        // Part of the wait is at the end of the crash.
+        _ if unit.sub == "auto-restart" || (unit.sub == "stop-post" && unit.result != "success") => {
             check(State::Failed, format!("waits to be started again ({})", unit.result)).hint(start)
         }
         _ if unit.restarts > 0 => {
@@ -176,6 +177,7 @@ mod tests {
             ("smolotchi-core.service", "enabled", "inactive", "dead", 0, State::Failed),
             ("smolotchi-core.service", "enabled", "failed", "failed", 3, State::Failed),
             ("smolotchi-core.service", "enabled", "activating", "auto-restart", 1, State::Failed),
+            ("smolotchi-core.service", "enabled", "deactivating", "stop-post", 1, State::Failed),
             ("smolotchi-core.service", "masked", "inactive", "dead", 0, State::Warning),
             ("smolotchi-core.service", "disabled", "inactive", "dead", 0, State::Ok),
             ("smolotchi-web.service", "static", "inactive", "dead", 0, State::Ok),

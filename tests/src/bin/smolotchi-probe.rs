@@ -3,6 +3,8 @@
 //! `tests/suites/hardening.rs` puts it in the place of `/usr/bin/smolotchi` on a node, so that each service's own unit starts it. One line an
 //! attempt on standard output: `probe NAME open|refused DETAIL`, at the end `probe-end COUNT`. Harmless where it succeeds: nothing is set to
 //! another value, and what takes arguments gets ones that the kernel refuses once it has looked at who asks.
+//!
+//! `smolotchi-probe leak` takes memory instead, until it is refused or killed: `leak MIB` every fourth MiB. `tests/suites/runtime.rs` uses it.
 
 use std::ffi::CString;
 use std::fs::{File, OpenOptions};
@@ -24,6 +26,9 @@ type Attempt = (&'static str, fn() -> Came);
 
 fn main() {
     ready();
+    if std::env::args().nth(1).is_some_and(|what| what == "leak") {
+        leak();
+    }
     let mut count = 0;
     for (name, attempt) in ATTEMPTS {
         count += 1;
@@ -34,6 +39,24 @@ fn main() {
     }
     println!("probe-end {count}");
     let _ = std::io::stdout().flush();
+}
+
+/// Ends as any program of ours that gets no memory: by an abort. Where nothing refuses it, it stays with what it has.
+fn leak() -> ! {
+    /// More than any service may have.
+    const MOST: usize = 400;
+    let mut held = Vec::new();
+    loop {
+        if held.len() < MOST {
+            // Written to, or it would cost nothing.
+            held.push(vec![1_u8; 1 << 20]);
+            if held.len() % 4 == 0 {
+                println!("leak {}", held.len());
+            }
+        } else {
+            std::thread::park();
+        }
+    }
 }
 
 /// Services of the type notify are killed unless they say that they are ready.
