@@ -6,6 +6,7 @@
 use crate::connect::failed;
 use crate::page::{self, PAGE_BYTES};
 use crate::ring::{self, Segment};
+use crate::work::search::containing;
 use crate::{Event, Result, Severity, Store, rules};
 use rusqlite::types::Value;
 use rusqlite::{OptionalExtension, params_from_iter};
@@ -188,8 +189,7 @@ impl EventQuery {
             term("at_ms >= ?", since.into());
         }
         if let Some(words) = &self.search {
-            let escaped = words.replace('\\', "\\\\").replace('%', "\\%").replace('_', "\\_");
-            term("(topic LIKE ? ESCAPE '\\' OR body LIKE ? ESCAPE '\\')", format!("%{escaped}%").into());
+            term("(topic LIKE ? ESCAPE '\\' OR body LIKE ? ESCAPE '\\')", containing(words).into());
         }
         let order = if self.after.is_some() { "" } else { " DESC" };
         let sql =

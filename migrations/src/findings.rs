@@ -5,6 +5,7 @@
 use crate::connect::failed;
 use crate::page::{Listed, PAGE_BYTES, within};
 use crate::store::insert_events;
+use crate::work::search::containing;
 use crate::{NewEvent, Result, Severity, Store, StoreError};
 use rusqlite::types::Value as Sql;
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, TransactionBehavior, params};
@@ -652,7 +653,7 @@ pub(crate) fn findings_sql(filter: &FindingFilter) -> (String, Vec<Sql>) {
     }
     if let Some(search) = &filter.search {
         sql.push_str(" AND (key LIKE ? ESCAPE '\\' OR title LIKE ? ESCAPE '\\')");
-        let pattern = format!("%{}%", search.replace('\\', "\\\\").replace('%', "\\%").replace('_', "\\_"));
+        let pattern = containing(search);
         values.extend([Sql::from(pattern.clone()), Sql::from(pattern)]);
     }
     sql.push_str(" ORDER BY id DESC LIMIT ?");

@@ -370,6 +370,52 @@ fn damage_is_told_once_and_healed_by_the_same_content() {
     assert_eq!(store.unknown_contents(vec![sha256, "c".repeat(64)]).unwrap(), ["c".repeat(64)]);
 }
 
+#[test]
+fn letters_are_found_in_jobs_and_artifacts_a_stretch_at_a_time() {
+    let (folder, mut store) = store();
+    let mut add = |kind: &str, profile: Option<&str>, by: &str| {
+        store.add_job(&NewJob { profile: profile.map(str::to_owned), created_by: by.into(), ..new_job(kind, 0, 0) }, 1).unwrap().id
+    };
+    add("run", Some("Night_watch"), "root");
+    add("run", Some("sockets"), "anna");
+    add("night", None, "100%");
+    lease(&mut store, "t", 2).unwrap();
+    finish(&mut store, 1, "t", Outcome::Refused, 3).unwrap();
+    let jobs = |store: &Store, letters: &str, state, page| {
+        let (found, next) = store.search_jobs(letters, state, page).unwrap();
+        (found.into_iter().map(|job| job.id).collect::<Vec<_>>(), next)
+    };
+    for (letters, expected) in
+        [("NIGHT", vec![3, 1]), ("anna", vec![2]), ("t_w", vec![1]), ("%", vec![3]), ("it broke", vec![1]), ("\\", vec![]), ("x", vec![])]
+    {
+        assert_eq!(jobs(&store, letters, None, ALL), (expected, None), "{letters}");
+    }
+    assert_eq!(jobs(&store, "n", Some(JobState::Failed), ALL).0, [1]);
+    assert_eq!(jobs(&store, "n", None, Page { before: None, limit: 2 }), (vec![3, 2], Some(2)));
+    assert_eq!(jobs(&store, "n", None, Page { before: Some(2), limit: 2 }), (vec![1], None));
+    // Far apart: what was not looked at yet is said, and found by who goes on.
+    Connection::open(folder.path().join("smolotchi.db")).unwrap().execute("UPDATE jobs SET id = 20001 WHERE id = 3", ()).unwrap();
+    assert_eq!(jobs(&store, "n", None, ALL), (vec![20001], Some(3)));
+    assert_eq!(jobs(&store, "watch", None, ALL), (vec![], Some(3)));
+    assert_eq!(jobs(&store, "watch", None, Page { before: Some(3), ..ALL }), (vec![1], None));
+
+    for (name, run) in [('a', Some(1)), ('b', Some(2)), ('c', None)] {
+        store.put_artifact(&NewArtifact { name: format!("Plan-{name}.json"), ..artifact(name, 5, run) }, 1).unwrap();
+    }
+    let artifacts = |letters: &str, filter: ArtifactFilter| {
+        let (found, next) = store.search_artifacts(letters, &filter, ALL).unwrap();
+        assert_eq!(next, None);
+        found.into_iter().map(|one| one.id).collect::<Vec<_>>()
+    };
+    let any = ArtifactFilter::default;
+    assert_eq!(artifacts("plan", any()), [3, 2, 1]);
+    assert_eq!(artifacts("-B.", any()), [2]);
+    assert_eq!(artifacts("plan", ArtifactFilter { run: Some(1), ..any() }), [1]);
+    assert_eq!(artifacts("plan", ArtifactFilter { sha256: Some("c".repeat(64)), state: Some(ArtifactState::Whole), ..any() }), [3]);
+    assert_eq!(artifacts("plan", ArtifactFilter { kind: Some("none".into()), ..any() }), [0; 0]);
+    assert_eq!(artifacts("plan", ArtifactFilter { state: Some(ArtifactState::Damaged), ..any() }), [0; 0]);
+}
+
 /// A database where runs 1 to 6 each have one artifact of their number: 1 is nobody's, 2 waits for a decision, 3 goes on, 4 is of
 /// an old baseline, 5 of the newest, 6 is the evidence of a finding.
 fn needed() -> (tempfile::TempDir, Store) {

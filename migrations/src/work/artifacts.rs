@@ -124,9 +124,9 @@ pub(crate) const TO_CHECK: &str = "FROM artifacts AS this WHERE id > ?1 AND stat
      ORDER BY id LIMIT ?2";
 const TOTAL: &str = "SELECT coalesce(sum(bytes), 0) FROM (SELECT bytes FROM artifacts GROUP BY sha256)";
 
-const COLUMNS: &str = "id, kind, name, media, sha256, bytes, created_ms, job_id, run_id, state, fault, checked_ms";
+pub(super) const COLUMNS: &str = "id, kind, name, media, sha256, bytes, created_ms, job_id, run_id, state, fault, checked_ms";
 
-fn artifact(row: &Row<'_>) -> rusqlite::Result<Artifact> {
+pub(super) fn artifact(row: &Row<'_>) -> rusqlite::Result<Artifact> {
     Ok(Artifact {
         id: row.get(0)?,
         kind: row.get(1)?,

@@ -6,6 +6,7 @@ mod artifacts;
 mod jobs;
 mod leases;
 mod old;
+pub(crate) mod search;
 mod stages;
 
 pub use artifacts::{Artifact, ArtifactFilter, ArtifactState, NewArtifact, OldArtifact, Removal};
@@ -259,6 +260,18 @@ mod tests {
                 page_of(vec![]),
                 vec!["SEARCH artifacts USING INDEX artifacts_damaged (id<?)"],
                 10,
+            ),
+            (
+                format!("SELECT {} FROM jobs {}", jobs::COLUMNS, search::JOBS),
+                vec![number(1990), number(ROWS), number(10), text("%rare%"), text("failed")],
+                vec!["SEARCH jobs USING INTEGER PRIMARY KEY (rowid>? AND rowid<?)"],
+                0,
+            ),
+            (
+                format!("SELECT {} FROM artifacts {}", artifacts::COLUMNS, search::ARTIFACTS),
+                [number(1990), number(ROWS), number(10), text("%rare%")].into_iter().chain(vec![Value::Null; 5]).collect(),
+                vec!["SEARCH artifacts USING INTEGER PRIMARY KEY (rowid>? AND rowid<?)"],
+                0,
             ),
             (
                 artifacts::KNOWN.into(),

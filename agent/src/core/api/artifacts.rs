@@ -58,6 +58,7 @@ struct Which {
     run: Option<i64>,
     sha256: Option<String>,
     state: Option<ArtifactState>,
+    search: Option<String>,
     before: Option<i64>,
     limit: Option<u32>,
 }
@@ -92,11 +93,17 @@ pub(super) fn shown(artifact: Artifact) -> wire::Artifact {
 }
 
 async fn artifacts(State(core): State<Arc<Core>>, uri: Uri) -> Answer<wire::Artifacts> {
-    let Which { kind, job, run, sha256, state, before, limit } = query(&uri)?;
+    let Which { kind, job, run, sha256, state, search, before, limit } = query(&uri)?;
     let page = Page { before, limit: super::limit(limit)? };
     let filter = ArtifactFilter { kind, job, run, sha256, state };
-    let artifacts = core.store(move |store| store.artifacts(&filter, page)).await?;
-    let next = smolotchi_store::next(&artifacts, page.limit);
+    let look = move |store: &mut Store| match search {
+        Some(letters) => store.search_artifacts(&letters, &filter, page),
+        None => store.artifacts(&filter, page).map(|artifacts| {
+            let next = smolotchi_store::next(&artifacts, page.limit);
+            (artifacts, next)
+        }),
+    };
+    let (artifacts, next) = core.store(look).await?;
     Ok(Json(wire::Artifacts { artifacts: artifacts.into_iter().map(shown).collect(), next }))
 }
 

@@ -52,6 +52,7 @@ pub(super) fn waiting_routes() -> Router<Arc<Core>> {
 #[serde(deny_unknown_fields)]
 struct Which {
     state: Option<JobState>,
+    search: Option<String>,
     before: Option<i64>,
     limit: Option<u32>,
 }
@@ -84,10 +85,16 @@ pub(super) fn not_held(id: i64) -> Fault {
 }
 
 async fn jobs(State(core): State<Arc<Core>>, uri: Uri) -> Answer<wire::Jobs> {
-    let Which { state, before, limit } = query(&uri)?;
+    let Which { state, search, before, limit } = query(&uri)?;
     let page = Page { before, limit: super::limit(limit)? };
-    let jobs = core.store(move |store| store.jobs(state, page)).await?;
-    let next = smolotchi_store::next(&jobs, page.limit);
+    let look = move |store: &mut Store| match search {
+        Some(letters) => store.search_jobs(&letters, state, page),
+        None => store.jobs(state, page).map(|jobs| {
+            let next = smolotchi_store::next(&jobs, page.limit);
+            (jobs, next)
+        }),
+    };
+    let (jobs, next) = core.store(look).await?;
     Ok(Json(wire::Jobs { jobs: jobs.into_iter().map(shown).collect(), next }))
 }
 
