@@ -17,7 +17,7 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 use tokio::net::UnixStream;
 
-/// How long core may take to answer.
+/// How long core may take to answer, unless the caller has less time.
 const ANSWER_TIME: Duration = Duration::from_secs(10);
 /// How long core may take for work on many rows.
 const LONG_ANSWER_TIME: Duration = Duration::from_secs(110);
@@ -36,17 +36,24 @@ pub(crate) struct Client {
     own: Option<PathBuf>,
     /// How long a core that isn't there is waited for.
     patience: Duration,
+    /// How long one that is there may take to answer a usual call.
+    within: Duration,
 }
 
 impl Client {
     /// Asks at this socket; nothing is connected yet.
     pub(crate) fn new(socket: impl Into<PathBuf>) -> Self {
-        Client { socket: socket.into(), own: None, patience: Duration::ZERO }
+        Client::patient(socket, Duration::ZERO)
     }
 
     /// As [`Client::new`], but a core that isn't there is waited for: it may be on its way from one version to the next.
     pub(crate) fn patient(socket: impl Into<PathBuf>, patience: Duration) -> Self {
-        Client { socket: socket.into(), own: None, patience }
+        Client { socket: socket.into(), own: None, patience, within: ANSWER_TIME }
+    }
+
+    /// Waits no longer than this for an answer to a usual call: a core that hangs is then told from one that works.
+    pub(crate) fn answered_within(self, within: Duration) -> Self {
+        Client { within, ..self }
     }
 
     /// Asks at the caller's own socket first, where core listens for nobody else.
@@ -79,7 +86,7 @@ impl Client {
 
     /// As [`Client::ask`], for an answer that is no JSON document.
     pub(crate) async fn ask_bytes(&self, path: &str) -> Result<Result<Bytes, (StatusCode, Fault)>> {
-        self.asked_again(path, ANSWER_TIME).await
+        self.asked_again(path, self.within).await
     }
 
     async fn asked_again(&self, path: &str, within: Duration) -> Result<Result<Bytes, (StatusCode, Fault)>> {

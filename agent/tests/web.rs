@@ -6,13 +6,15 @@ mod full;
 mod node;
 
 use node::{DEADLINE, Node, Service, until};
+use rustix::process::Signal;
 use serde_json::{Value, json};
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::os::fd::OwnedFd;
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::process::Command;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 use tokio_rustls::rustls::pki_types::{CertificateDer, pem::PemObject};
 use tokio_rustls::rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned, crypto::ring};
 
@@ -228,6 +230,80 @@ fn a_page_asked_for_while_core_is_away_waits_for_it() {
 }
 
 #[test]
+fn systemd_hears_pings_only_while_callers_are_taken_in() {
+    let node = Node::new();
+    let socket = node.put("notify", "");
+    std::fs::remove_file(&socket).unwrap();
+    let systemd = UnixDatagram::bind(&socket).unwrap();
+    std::fs::set_permissions(&socket, std::os::unix::fs::PermissionsExt::from_mode(0o666)).unwrap();
+    let hear = |within| {
+        systemd.set_read_timeout(Some(within)).unwrap();
+        let mut heard = [0; 256];
+        systemd.recv(&mut heard).ok().map(|size| String::from_utf8(heard[..size].to_vec()).unwrap())
+    };
+    let mut command = node.as_uid(&["web", "--listen", "127.0.0.1:0"], node::STRANGER);
+    command.env("NOTIFY_SOCKET", &socket).env("WATCHDOG_USEC", "400000");
+    let mut service = Service::start(command);
+    let ready = hear(DEADLINE).unwrap();
+    assert!(ready.starts_with("READY=1\nSTATUS=version "), "{ready}");
+    for _ in 0..3 {
+        assert_eq!(hear(DEADLINE).unwrap(), "WATCHDOG=1");
+    }
+    service.signal(Signal::STOP);
+    while hear(Duration::from_millis(100)).is_some() {}
+    assert_eq!(hear(Duration::from_millis(900)), None, "what stands still says nothing");
+    service.signal(Signal::CONT);
+    assert_eq!(hear(DEADLINE).unwrap(), "WATCHDOG=1");
+    service.signal(Signal::TERM);
+    let last = std::iter::repeat_with(|| hear(DEADLINE).unwrap()).find(|message| message != "WATCHDOG=1").unwrap();
+    assert_eq!(last, "STOPPING=1\nSTATUS=stopping");
+    assert_eq!(service.wait(), 0);
+}
+
+#[test]
+fn a_core_that_hangs_is_told_before_a_scraper_gives_up() {
+    let node = Node::new();
+    let web = Web::start(&node);
+    let core = node.core();
+    assert_eq!(web.get("/api/ready").0, 200);
+    core.signal(Signal::STOP);
+    std::thread::scope(|scope| {
+        // No more than are answered at a time.
+        let more = ["/api/now", "/api/jobs", "/api/readings", "/api/health", "/api/ready", "/api/status", "/metrics", "/jobs/1"];
+        for path in PAGES.iter().map(|(path, _)| *path).chain(more) {
+            let address = &web.address;
+            scope.spawn(move || {
+                // What was kept of it a moment ago is no answer to this.
+                let (began, answer) = until(path, || {
+                    let began = Instant::now();
+                    let answer = exchange(TcpStream::connect(address).unwrap(), &format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n"));
+                    let told = answer.0 == 503 || path.ends_with("/upgrades") || answer.2.contains("\nsmolotchi_core_up 0\n");
+                    told.then_some((began, answer))
+                });
+                let took = began.elapsed();
+                assert!(took < Duration::from_secs(4), "{path}: after {took:?}");
+                assert!(answer.0 != 503 || answer.2.contains("core did not answer in time"), "{path}: {answer:?}");
+            });
+        }
+    });
+    core.signal(Signal::CONT);
+    web.until("/api/ready", |(code, ..)| *code == 200);
+    core.stop();
+}
+
+#[test]
+fn who_says_nothing_keeps_nobody_waiting() {
+    let node = Node::new();
+    let web = Web::start(&node);
+    let core = node.core();
+    let _idle: Vec<_> = (0..20).map(|_| TcpStream::connect(&web.address).unwrap()).collect();
+    let began = Instant::now();
+    assert_eq!(web.get("/api/ready").0, 200);
+    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+    core.stop();
+}
+
+#[test]
 fn every_page_has_its_structure_its_json_and_says_what_is_not_there() {
     let node = Node::new();
     let web = Web::start(&node);
@@ -256,8 +332,36 @@ fn every_page_has_its_structure_its_json_and_says_what_is_not_there() {
         assert!(page.contains(what), "{path}: {page}");
         assert_structure(path, &page);
     }
-    assert_eq!(web.get("/api/findings/7").0, 404);
+    for (path, status, error) in [
+        ("/api/findings/7", 404, "finding.unknown"),
+        ("/api/jobs/x", 404, "job.unknown"),
+        ("/api/artifacts/7", 404, "artifact.unknown"),
+        ("/api/nope", 404, "core.not-found"),
+        ("/api/", 404, "core.not-found"),
+        ("/api/jobs?search=%00", 400, "core.request"),
+    ] {
+        let (code, head, body) = web.get(path);
+        assert_eq!(code, status, "{path}: {body}");
+        assert!(head.contains("content-type: application/json"), "{path}: {head}");
+        let body: Value = serde_json::from_str(&body).unwrap();
+        assert_eq!(body["error"]["code"], error, "{path}: {body}");
+        assert!(["message", "hint"].iter().all(|word| body["error"][word].is_string()), "{path}: {body}");
+    }
     assert_eq!(web.get("/findings?before=x").0, 400, "a filter that core refuses");
+    for path in ["/?x=%00", "/timeline?search=%00", "/timeline?topic=a%1bb", "/jobs?search=a%0ab", "/readings?sensor=%7f", "/jobs/1?%00=1"]
+    {
+        let (code, _, page) = web.get(path);
+        assert_eq!(code, 400, "{path}");
+        assert!(
+            page.contains("A filter has control characters.") && !page.contains(|c: char| c.is_control() && c != '\n'),
+            "{path}: {page}"
+        );
+        assert_structure(path, &page);
+    }
+    let put = node.put("note.txt", "a\0b\u{1b}[0mc\u{7f}\td");
+    node.run(&["artifacts", "put", put.to_str().unwrap(), "--kind", "note", "--media", "text/plain"]).ok();
+    let page = web.get("/artifacts/1").2;
+    assert!(page.contains("a\u{fffd}b\u{fffd}[0mc\u{fffd}\td"), "{page}");
     assert_eq!(web.get(&format!("/findings?search={}", "x".repeat(3000))).0, 414);
     assert_eq!(web.say(&format!("GET / HTTP/1.1\r\nHost: localhost\r\nX: {}\r\n\r\n", "x".repeat(20_000))).0, 431);
     core.stop();
@@ -389,6 +493,18 @@ fn a_full_node_is_told_page_by_page() {
     let failed = has("/jobs?state=failed", &["aria-current=\"true\">failed</a>"]);
     assert_eq!(failed.matches("href=\"/jobs/").count(), 1 + 2, "one job, and the jobs of two requests");
     has("/jobs/2", &["inputs.json", "plan.json", "open"]);
+    let found = has("/jobs?search=NOT+there", &["value=\"NOT there\"", "the profile is not there", "cancelled</a>"]);
+    assert_eq!(found.matches("href=\"/jobs/").count(), 1 + 2, "one job, and the jobs of two requests: {found}");
+    has("/jobs?search=nothing-like-this", &["No job is like this."]);
+    assert_eq!(web.json("/api/jobs?search=profile+is+not&state=failed")["jobs"]["jobs"].as_array().unwrap().len(), 1);
+    let found = has("/artifacts?search=Note.", &["value=\"Note.\"", "note.txt"]);
+    assert!(!found.contains("inputs.json"), "{found}");
+    has("/artifacts?search=nothing-like-this", &["No artifact is like this."]);
+    let found = has("/readings?search=TEMPER", &["value=\"TEMPER\"", "system.temperature", "<svg"]);
+    assert!(!found.contains("system.load"), "{found}");
+    has("/readings?search=nothing-like-this", &["No sensor is like this."]);
+    let day = web.json("/api/readings?search=temper");
+    assert!(day["sensors"].as_array().unwrap().len() == 1 && day["day"]["lines"].as_array().unwrap().len() == 1, "{day}");
     has("/artifacts/1", &["application/json", "listening-sockets", "<pre"]);
     has("/artifacts/5", &["A note."]);
     let picture = has("/artifacts/6", &["It is not shown here", "smolotchi artifacts export 6"]);
@@ -415,15 +531,19 @@ fn a_page_reloads_itself_until_it_is_told_not_to() {
     node.put("etc/smolotchi/config.d/50-local.toml", "[web]\nrefresh_seconds = 7\n");
     let web = Web::start(&node);
     let core = node.core();
-    let moving = web.get("/jobs?state=done").2;
+    let path = "/readings?sensor=system.uptime";
+    let moving = web.get(path).2;
     assert!(
-        moving.contains("<meta http-equiv=\"refresh\" content=\"7\">") && moving.contains("href=\"/jobs?state=done&amp;refresh=off\""),
+        moving.contains("<meta http-equiv=\"refresh\" content=\"7\">") && moving.contains(&format!("href=\"{path}&amp;refresh=off\"")),
         "{moving}"
     );
-    let still = web.get("/jobs?state=done&refresh=off").2;
-    assert!(!still.contains("http-equiv=\"refresh\"") && still.contains("href=\"/jobs?state=done\""), "{still}");
-    assert!(still.contains("href=\"/readings?refresh=off\""), "and so is the next page: {still}");
-    assert!(!web.get("/timeline").2.contains("http-equiv=\"refresh\""), "nobody loses what they are typing");
+    let still = web.get(&format!("{path}&refresh=off")).2;
+    assert!(!still.contains("http-equiv=\"refresh\"") && still.contains(&format!("href=\"{path}\"")), "{still}");
+    assert!(still.contains("href=\"/jobs?refresh=off\""), "and so is the next page: {still}");
+    for (path, _) in PAGES {
+        let page = web.get(path).2;
+        assert_ne!(page.contains("role=\"search\""), page.contains("http-equiv=\"refresh\""), "{path}: nobody loses what they are typing");
+    }
     core.stop();
 }
 

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 const DEADLINE: Duration = Duration::from_secs(90);
 const CORE: &str = "smolotchi-core.service";
+const WEB: &str = "smolotchi-web.service";
 /// What no start may ever end in: a folder that a sandbox names was not there.
 const NAMESPACE: &str = "status=226";
 
@@ -284,33 +285,40 @@ fn hold_thread(process: i32, name: &str) -> Pid {
 fn stuck(release: Release) {
     let lab = machine(release);
     let node = lab.node(1);
-    assert_eq!(property(node, CORE, "WatchdogUSec"), "1min 30s");
-    // The real unit, only quicker.
-    node.write("/run/systemd/system/smolotchi-core.service.d/50-lab.conf", b"[Service]\nWatchdogSec=3\nTimeoutAbortSec=2\n").unwrap();
+    for (unit, limit) in [(CORE, "1min 30s"), (WEB, "10min")] {
+        assert_eq!(property(node, unit, "WatchdogUSec"), limit, "{unit}");
+        // The real unit, only quicker.
+        node.write(&format!("/run/systemd/system/{unit}.d/50-lab.conf"), b"[Service]\nWatchdogSec=3\nTimeoutAbortSec=2\n").unwrap();
+    }
     node.run_ok(&["systemctl", "daemon-reload"]).unwrap();
-    node.run_ok(&["systemctl", "restart", CORE]).unwrap();
+    node.run_ok(&["systemctl", "restart", CORE, WEB]).unwrap();
 
-    for (count, what) in [(1, "the thread that owns the state"), (2, "the whole process")] {
-        let pid = property(node, CORE, "MainPID");
-        let held = if count == 1 {
+    for (unit, count, what) in [(CORE, 1, "the thread that owns the state"), (CORE, 2, "the whole process"), (WEB, 1, "the whole process")]
+    {
+        let pid = property(node, unit, "MainPID");
+        let held = if what.contains("thread") {
             Some(hold_thread(on_host(node, &pid), "state"))
         } else {
             node.run_ok(&["kill", "-STOP", &pid]).unwrap();
             None
         };
-        wait_until(&format!("systemd restarts core although {what} stands still"), DEADLINE, || {
+        wait_until(&format!("systemd restarts {unit} although {what} stands still"), DEADLINE, || {
             if let Some(thread) = held {
                 // The dead thread has to be taken note of, or its process never ends.
                 let _ = waitpid(thread, Some(nix::sys::wait::WaitPidFlag::__WALL | nix::sys::wait::WaitPidFlag::WNOHANG));
             }
-            Ok(restarts(node, CORE) == count && property(node, CORE, "ActiveState") == "active")
+            Ok(restarts(node, unit) == count && property(node, unit, "ActiveState") == "active")
         })
         .unwrap();
-        assert_ne!(property(node, CORE, "MainPID"), pid, "{what}");
+        assert_ne!(property(node, unit, "MainPID"), pid, "{unit}: {what}");
         node.wait_healthy().unwrap();
     }
-    let journal = node.sh_ok(&format!("journalctl -b --no-pager -o cat -u {CORE}")).unwrap();
-    assert_eq!(journal.matches("Watchdog timeout").count(), 2, "{journal}");
+    for (unit, times) in [(CORE, 2), (WEB, 1)] {
+        // Once for each time that it stood still: who is pinged stays.
+        let journal = node.sh_ok(&format!("journalctl -b --no-pager -o cat -u {unit}")).unwrap();
+        assert_eq!(journal.matches("Watchdog timeout").count(), times, "{unit}: {journal}");
+    }
+    node.sh_ok("curl -sf http://127.0.0.1:8080/api/ready").unwrap();
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use axum::http::Uri;
 use form_urlencoded::{Serializer, parse};
+use smolotchi_operator::{Code, Fault, Result};
 
 /// The switch that stops a page from reloading itself, as a filter of the query.
 pub(super) const REFRESH: &str = "refresh";
@@ -15,12 +16,20 @@ pub(super) struct Asked {
 }
 
 impl Asked {
-    pub(super) fn new(uri: &Uri) -> Asked {
+    /// Errors: `core.request` for a filter with control characters, which nothing that can be found has.
+    pub(super) fn new(uri: &Uri) -> Result<Asked> {
         let query = uri.query().unwrap_or_default();
-        let filters = parse(query.as_bytes())
+        let filters: Vec<_> = parse(query.as_bytes())
             .map(|(name, value)| (name.into_owned(), value.trim().to_owned()))
-            .filter(|(_, value)| !value.is_empty());
-        Asked { path: uri.path().to_owned(), filters: filters.collect() }
+            .filter(|(_, value)| !value.is_empty())
+            .collect();
+        match filters.iter().find(|(name, value)| name.chars().chain(value.chars()).any(char::is_control)) {
+            Some((name, _)) => {
+                let fault = Fault::new(Code::CoreRequest, "A filter has control characters.");
+                Err(fault.fact("filter", name.as_str()).fact("expected", "text without control characters"))
+            }
+            None => Ok(Asked { path: uri.path().to_owned(), filters }),
+        }
     }
 
     /// A filter's value; one that is empty counts as not given.
@@ -69,7 +78,7 @@ mod tests {
     use super::*;
 
     fn asked(uri: &str) -> Asked {
-        Asked::new(&uri.parse().unwrap())
+        Asked::new(&uri.parse().unwrap()).unwrap()
     }
 
     #[test]
@@ -84,6 +93,17 @@ mod tests {
         assert_eq!(it.to("/jobs"), "/jobs?refresh=off");
         assert_eq!(it.call("/v1/events", &["search", "since"], &[("limit", "3")]), "/v1/events?search=x%26y%3D%22+z&limit=3");
         assert_eq!(asked("/jobs").to("/findings"), "/findings");
+    }
+
+    #[test]
+    fn control_characters_are_no_filter() {
+        for uri in
+            ["/?search=%00", "/?search=a%1bb", "/?search=a%0Ab", "/?search=%7f", "/?search=a%C2%85b", "/?a%00=b", "/?search=x&topic=%01"]
+        {
+            assert_eq!(Asked::new(&uri.parse().unwrap()).unwrap_err().code, Code::CoreRequest, "{uri}");
+        }
+        assert_eq!(asked("/?search=+%0d%0a&topic=%20x%09").filter("topic"), Some("x"), "what is around a value is no part of it");
+        assert_eq!(asked("/?search=%E2%80%AE%ff").filter("search"), Some("\u{202e}\u{fffd}"));
     }
 
     #[test]

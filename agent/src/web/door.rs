@@ -7,6 +7,7 @@
 
 use super::guard;
 use super::head::{self, HEAD_BYTES, Refusal};
+use super::rounds::Rounds;
 use crate::memory;
 use axum::Router;
 use axum::http::StatusCode;
@@ -71,6 +72,7 @@ pub(super) struct Door {
     /// How many that were heard wait to be answered.
     queue: watch::Sender<usize>,
     idle: Idle,
+    rounds: Rounds,
 }
 
 /// Those who wait for nobody but their caller, by age.
@@ -199,9 +201,14 @@ impl Service<hyper::Request<Incoming>> for Site {
 }
 
 impl Door {
-    pub(super) fn new(router: Router) -> Arc<Door> {
+    pub(super) fn new(router: Router, rounds: Rounds) -> Arc<Door> {
         let (seats, answers) = (Arc::new(Semaphore::new(SEATS)), Semaphore::new(ANSWERS));
-        Arc::new(Door { router, seats, answers, queue: watch::Sender::new(0), idle: Idle::default() })
+        Arc::new(Door { router, seats, answers, queue: watch::Sender::new(0), idle: Idle::default(), rounds })
+    }
+
+    /// What systemd is told.
+    pub(super) fn rounds(&self) -> &Rounds {
+        &self.rounds
     }
 
     /// Serves a listener until `stop` is true, then finishes the answers under way. Calls `quiet` when many callers have come and then none for
@@ -209,6 +216,7 @@ impl Door {
     pub(super) async fn serve(self: Arc<Self>, listener: Listener, quiet: impl Fn(), mut stop: watch::Receiver<bool>) {
         let mut calls = JoinSet::new();
         let mut came = MANY;
+        let mut round = self.rounds.join();
         loop {
             while calls.try_join_next().is_some() {}
             let accepted = tokio::select! {
@@ -216,6 +224,10 @@ impl Door {
                 () = tokio::time::sleep(memory::QUIET), if came >= MANY => {
                     came = 0;
                     quiet();
+                    continue;
+                }
+                () = round.due() => {
+                    round.went();
                     continue;
                 }
                 _ = stop.wait_for(|stop| *stop) => break,
@@ -398,7 +410,7 @@ mod tests {
 
     /// A server of some listeners, its stop, and their addresses.
     async fn served(router: Router, listeners: usize) -> (JoinSet<()>, watch::Sender<bool>, Vec<std::net::SocketAddr>) {
-        let door = Door::new(router);
+        let door = Door::new(router, Rounds::new(crate::notify::Notify::default()));
         let (stop, stopped) = watch::channel(false);
         let (mut served, mut addresses) = (JoinSet::new(), Vec::new());
         for _ in 0..listeners {
@@ -538,5 +550,38 @@ mod tests {
         let mut answer = String::new();
         caller.read_to_string(&mut answer).await.unwrap();
         assert!(answer.starts_with("HTTP/1.1 413 Payload Too Large\r\n"), "{answer}");
+    }
+
+    #[tokio::test]
+    async fn a_loop_that_stands_still_is_not_pinged_over() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("notify");
+        let systemd = tokio::net::UnixDatagram::bind(&path).unwrap();
+        let pinged = async |within| {
+            let mut heard = [0; 64];
+            let heard = tokio::time::timeout(within, systemd.recv(&mut heard)).await.map(|size| heard[..size.unwrap()].to_vec());
+            heard.is_ok_and(|heard| heard == b"WATCHDOG=1")
+        };
+        let notify =
+            crate::notify::Notify::new(std::os::unix::net::SocketAddr::from_pathname(&path).ok(), Some(Duration::from_millis(100)));
+        let door = Door::new(hello(), Rounds::new(notify));
+        let (_stop, stopped) = watch::channel(false);
+        let (mut served, mut addresses) = (JoinSet::new(), Vec::new());
+        for _ in 0..2 {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            addresses.push(listener.local_addr().unwrap());
+            served.spawn(door.clone().serve(Listener::Tcp(listener), || {}, stopped.clone()));
+        }
+        for _ in 0..3 {
+            assert!(pinged(DRAIN_TIME).await, "loops that wait for callers go round");
+        }
+        // Nobody gives way: the one loop waits for a seat, the other one goes on.
+        let seats = door.seats.clone().acquire_many_owned(SEATS as u32).await.unwrap();
+        let waiting = tokio::spawn(ask(addresses[0]));
+        while pinged(Duration::from_millis(200)).await {}
+        assert!(!pinged(Duration::from_millis(500)).await, "no ping while one of them stands still");
+        drop(seats);
+        assert!(pinged(DRAIN_TIME).await, "and again once it goes on");
+        assert!(waiting.await.unwrap().ends_with("hello"));
     }
 }

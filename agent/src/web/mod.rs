@@ -11,6 +11,7 @@ mod head;
 mod metrics;
 mod pages;
 mod part;
+mod rounds;
 mod routes;
 mod snapshots;
 
@@ -24,6 +25,7 @@ pub(crate) use access::check_secret;
 use access::{Access, Reach};
 use door::{Door, Listener};
 use listenfd::ListenFd;
+use rounds::Rounds;
 use smolotchi_operator::log::{self, Kind};
 use smolotchi_operator::{Code, Exit, Fault, Result};
 use std::net::SocketAddr;
@@ -49,12 +51,12 @@ pub(crate) fn run(paths: &Paths, listen: Option<SocketAddr>) -> Result<Exit> {
         let addresses = sockets.iter().map(Socket::address).collect::<Vec<_>>().join(", ");
         let (stop, stopped) = watch::channel(false);
         let router = routes::router(paths, settings, access.token);
-        let (mut served, door) = (JoinSet::new(), Door::new(router));
+        let (mut served, door) = (JoinSet::new(), Door::new(router, Rounds::new(Notify::from_env())));
         for socket in sockets {
             served.spawn(door.clone().serve(socket.in_loop(&access)?, memory::give_back, stopped.clone()));
         }
         drop(stopped);
-        let notify = Notify::from_env();
+        let notify = door.rounds().notify();
         notify.ready(&format!("version {VERSION} at {addresses}"));
         log::note(Kind::Ready, format!("web {VERSION} is ready at {addresses}"));
         tokio::select! {

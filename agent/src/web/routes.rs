@@ -16,9 +16,10 @@ use axum::extract::State;
 use axum::http::{StatusCode, Uri, header};
 use axum::routing::get;
 use axum::{Router, middleware};
+use maud::Markup;
 use serde::Serialize;
 use serde_json::json;
-use smolotchi_operator::Fault;
+use smolotchi_operator::{Code, Fault};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,6 +27,9 @@ use std::time::Duration;
 /// How long a page waits for core: longer than an upgrade takes it away, and short enough for who looks at a page whose
 /// core is down. Shorter than a stop of web waits for answers under way.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// How long core may take to answer: one that hangs must show before whoever asks, a scraper for one, gives up itself. The longest
+/// that core works on a call of a page is a search, two seconds.
+const ANSWER_TIME: Duration = Duration::from_secs(3);
 
 const HTML: &str = "text/html; charset=utf-8";
 const JSON: &str = "application/json";
@@ -44,7 +48,7 @@ type Shared = State<Arc<Site>>;
 /// The site.
 pub(super) fn router(paths: &Paths, settings: crate::config::WebSettings, token: Option<Token>) -> Router {
     let site = Site {
-        core: Client::patient(paths.socket(), PATIENCE).at(paths.caller(crate::account::WEB)),
+        core: Client::patient(paths.socket(), PATIENCE).answered_within(ANSWER_TIME).at(paths.caller(crate::account::WEB)),
         install_status: paths.install_status(),
         refresh_seconds: settings.refresh_seconds,
         snapshots: Arc::default(),
@@ -84,15 +88,18 @@ pub(super) fn router(paths: &Paths, settings: crate::config::WebSettings, token:
 
 /// A page. 503 when core can't be asked, 404 when there is no such thing; it then still says so.
 async fn html<P: Page>(State(site): Shared, uri: Uri) -> Answer {
+    let asked = match Asked::new(&uri) {
+        Ok(asked) => asked,
+        Err(fault) => return failed(&site, &Failure::Refused(fault)),
+    };
     let look = async {
-        let asked = Asked::new(&uri);
         let looked = P::look(&site, &asked).await;
         let frame = Frame::now(&site, &asked);
         let page = match &looked {
             Ok(page) => frame.page(page),
             Err(failure) => frame.failure(failure),
         };
-        Answer { status: code(&looked), media: HTML, body: page.into_string().into() }
+        Answer { status: code(&looked), media: HTML, body: text(page).into() }
     };
     site.snapshots.get(&uri.to_string(), look).await
 }
@@ -100,12 +107,13 @@ async fn html<P: Page>(State(site): Shared, uri: Uri) -> Answer {
 /// The same facts as JSON.
 async fn data<P: Page>(State(site): Shared, uri: Uri) -> Answer {
     let look = async {
-        let looked = P::look(&site, &Asked::new(&uri)).await;
-        let status = code(&looked);
+        let looked = match Asked::new(&uri) {
+            Ok(asked) => P::look(&site, &asked).await,
+            Err(fault) => Err(Failure::Refused(fault)),
+        };
         match &looked {
-            Ok(page) => document(status, page),
-            Err(Failure::Away(fault)) => unavailable(fault),
-            Err(Failure::Missing(what)) => document(status, &json!({ "error": { "message": what } })),
+            Ok(page) => document(code(&looked), page),
+            Err(failure) => refused(failure.status(), failure.fault()),
         }
     };
     site.snapshots.get(&uri.to_string(), look).await
@@ -114,15 +122,31 @@ async fn data<P: Page>(State(site): Shared, uri: Uri) -> Answer {
 fn code<P: Page>(looked: &Looked<P>) -> StatusCode {
     match looked {
         Ok(page) => page.status(),
-        Err(Failure::Away(_)) => StatusCode::SERVICE_UNAVAILABLE,
-        Err(Failure::Missing(_)) => StatusCode::NOT_FOUND,
+        Err(failure) => failure.status(),
     }
 }
 
-async fn missing(State(site): Shared, uri: Uri) -> Answer {
+/// A page's text. What the database holds may have control characters, which have no place in HTML.
+fn text(page: Markup) -> String {
+    let stray = |c: char| c.is_ascii_control() && !"\n\r\t".contains(c);
+    let text = page.into_string();
+    if text.contains(stray) { text.replace(stray, "\u{fffd}") } else { text }
+}
+
+/// The page that says why there is none, whatever was asked.
+fn failed(site: &Site, failure: &Failure) -> Answer {
     let asked = Asked::default();
-    let page = Frame::now(&site, &asked).failure(&Failure::Missing(format!("There is no page {}.", uri.path())));
-    Answer { status: StatusCode::NOT_FOUND, media: HTML, body: page.into_string().into() }
+    Answer { status: failure.status(), media: HTML, body: text(Frame::now(site, &asked).failure(failure)).into() }
+}
+
+/// What is not there: in the words of who asks, a person or a program.
+async fn missing(State(site): Shared, uri: Uri) -> Answer {
+    let path = uri.path();
+    if path.starts_with("/api/") {
+        let fault = Fault::new(Code::CoreNotFound, "there is no such address").fact("path", path);
+        return refused(StatusCode::NOT_FOUND, &fault.hint("see the guide web"));
+    }
+    failed(&site, &Failure::missing(Code::CoreNotFound, format!("There is no page {path}.")))
 }
 
 /// Core's health for monitoring: 200 only when healthy, else 503.
@@ -187,5 +211,9 @@ fn document(status: StatusCode, it: &impl Serialize) -> Answer {
 }
 
 fn unavailable(fault: &Fault) -> Answer {
-    document(StatusCode::SERVICE_UNAVAILABLE, &json!({ "error": fault }))
+    refused(StatusCode::SERVICE_UNAVAILABLE, fault)
+}
+
+fn refused(status: StatusCode, fault: &Fault) -> Answer {
+    document(status, &json!({ "error": fault }))
 }

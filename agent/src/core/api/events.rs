@@ -22,8 +22,8 @@ use tokio::time::Instant;
 
 /// The longest wait for an event: below the time that a connection may take.
 const MAX_WAIT: Duration = Duration::from_secs(60);
-/// How long a search goes on before it says where it is.
-const SEARCH_TIME: Duration = Duration::from_secs(3);
+/// How long a search goes on before it says where it is: less than web waits for an answer.
+const SEARCH_TIME: Duration = Duration::from_secs(2);
 /// How many events an audit looks at before it lets others have their turn.
 const AUDIT_STEP: u32 = 2_000;
 

@@ -4,14 +4,15 @@ use super::super::asked::Asked;
 use super::super::part::{Part, part};
 use super::super::routes::Site;
 use super::words::{mark, size, time, word};
-use super::{Failure, Looked, Page, choice, fact, one_more, search, shown, table, turn};
+use super::{Failure, Looked, Page, choice, fact, nothing_like, one_more, search, shown, table, turn};
 use crate::wire::{self, ArtifactState};
 use axum::http::StatusCode;
 use maud::{Markup, html};
 use serde::Serialize;
+use smolotchi_operator::Code;
 
 /// What core can look for in its artifacts.
-const FILTERS: [&str; 5] = ["kind", "job", "run", "state", "before"];
+const FILTERS: [&str; 6] = ["search", "kind", "job", "run", "state", "before"];
 /// Content up to this is shown, if it is text.
 const MAX_SHOWN: u64 = 32 * 1024;
 
@@ -43,14 +44,14 @@ impl Page for Artifacts {
         html! {
             h1 { "Artifacts" }
             (choice(asked, "state", "State", &["whole", "damaged"]))
-            (search(asked, &[("kind", "Kind", &[], "plan"), ("job", "Job", &[], "12"), ("run", "Run", &[], "7")]))
+            (search(asked, &[("search", "Name, kind, or media type", &[], "plan.json"), ("kind", "Kind", &[], "plan"), ("job", "Job", &[], "12"), ("run", "Run", &[], "7")]))
             section {
                 h2.hidden { "List of artifacts" }
                 (self.artifacts.show(|artifacts| {
                     let (artifacts, older) = shown(&artifacts.artifacts, artifacts.next, |artifact| artifact.id);
                     html! {
                         @if !artifacts.is_empty() { (list(asked, artifacts)) }
-                        @else if FILTERS.iter().any(|name| asked.filter(name).is_some()) { p { "No artifact is like this." } }
+                        @else if FILTERS.iter().any(|name| asked.filter(name).is_some()) { (nothing_like("artifact", older)) }
                         @else { p { "There is none yet. Runs keep here what they planned, saw and found." } }
                         (turn(asked, older))
                     }
@@ -90,11 +91,13 @@ impl Page for Artifact {
     const RELOADS: bool = false;
 
     async fn look(site: &Site, asked: &Asked) -> Looked<Self> {
-        let missing = || Failure::Missing("There is no such artifact.".to_owned());
+        let missing = || Failure::missing(Code::ArtifactUnknown, "There is no such artifact.");
         let number = asked.number().ok_or_else(missing)?;
         let artifact: wire::Artifact = match site.core.ask(&format!("/v1/artifacts/{number}")).await? {
             Ok(artifact) => artifact,
-            Err((_, fault)) => return Err(Failure::Missing(format!("There is no artifact {number} to show: {}.", fault.message))),
+            Err((_, fault)) => {
+                return Err(Failure::missing(fault.code, format!("There is no artifact {number} to show: {}.", fault.message)));
+            }
         };
         let text = if is_text(&artifact) {
             // What core refuses to give (it found it damaged just now) is not shown either.

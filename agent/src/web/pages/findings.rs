@@ -9,6 +9,7 @@ use crate::wire::{self, Finding, FindingState, WhyChain};
 use axum::http::StatusCode;
 use maud::{Markup, html};
 use serde::Serialize;
+use smolotchi_operator::Code;
 
 /// What core can look for in its findings.
 const FILTERS: [&str; 5] = ["state", "profile", "severity", "search", "before"];
@@ -93,11 +94,11 @@ impl Page for Dossier {
     const RELOADS: bool = false;
 
     async fn look(site: &Site, asked: &Asked) -> Looked<Self> {
-        let missing = || Failure::Missing("There is no such finding.".to_owned());
+        let missing = || Failure::missing(Code::FindingUnknown, "There is no such finding.");
         let number = asked.number().ok_or_else(missing)?;
         match site.core.ask(&format!("/v1/findings/{number}")).await? {
             Ok(chain) => Ok(Dossier { chain }),
-            Err((_, fault)) => Err(Failure::Missing(format!("There is no finding {number} to show: {}.", fault.message))),
+            Err((_, fault)) => Err(Failure::missing(fault.code, format!("There is no finding {number} to show: {}.", fault.message))),
         }
     }
 

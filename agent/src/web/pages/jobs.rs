@@ -4,15 +4,16 @@ use super::super::asked::Asked;
 use super::super::part::{Part, part};
 use super::super::routes::Site;
 use super::words::{facts, json, mark, time, word};
-use super::{Failure, Looked, Page, artifacts, choice, fact, one_more, shown, table, turn};
+use super::{Failure, Looked, Page, artifacts, choice, fact, nothing_like, one_more, search, shown, table, turn};
 use crate::wire::{self, Stage, StageState};
 use axum::http::StatusCode;
 use maud::{Markup, html};
 use serde::Serialize;
 use serde_json::Value;
+use smolotchi_operator::Code;
 
 /// What core can look for in its jobs.
-const FILTERS: [&str; 2] = ["state", "before"];
+const FILTERS: [&str; 3] = ["state", "search", "before"];
 /// How many stage requests are shown, decided ones as well.
 const STAGES: &str = "/v1/stages?limit=20";
 
@@ -25,7 +26,7 @@ pub(in super::super) struct Jobs {
 
 impl Page for Jobs {
     const SECTION: &'static str = "/jobs";
-    const RELOADS: bool = true;
+    const RELOADS: bool = false;
 
     async fn look(site: &Site, asked: &Asked) -> Looked<Self> {
         let call = asked.call("/v1/jobs", &FILTERS, &[("limit", &one_more())]);
@@ -53,11 +54,12 @@ impl Page for Jobs {
             section {
                 h2 { "Jobs" }
                 (choice(asked, "state", "State", &["queued", "leased", "waiting", "done", "failed", "cancelled"]))
+                (search(asked, &[("search", "Kind, profile, who asked, or error", &[], "sockets")]))
                 (self.jobs.show(|jobs| {
                     let (jobs, older) = shown(&jobs.jobs, jobs.next, |job| job.id);
                     html! {
                         @if jobs.is_empty() {
-                            @if asked.filter("state").is_some() { p { "No job is in this state." } }
+                            @if FILTERS.iter().any(|name| asked.filter(name).is_some()) { (nothing_like("job", older)) }
                             @else { p { "There is no job yet. " code { "smolotchi jobs add run --profile NAME" } " adds one." } }
                         } @else {
                             (table("Newest first", &["Job", "State", "Asked by", "Attempts", "Changed", "Error"], jobs.iter().map(|job| row(asked, job))))
@@ -114,11 +116,11 @@ impl Page for Job {
     const RELOADS: bool = true;
 
     async fn look(site: &Site, asked: &Asked) -> Looked<Self> {
-        let missing = || Failure::Missing("There is no such job.".to_owned());
+        let missing = || Failure::missing(Code::JobUnknown, "There is no such job.");
         let number = asked.number().ok_or_else(missing)?;
         let job: wire::Job = match site.core.ask(&format!("/v1/jobs/{number}")).await? {
             Ok(job) => job,
-            Err((_, fault)) => return Err(Failure::Missing(format!("There is no job {number} to show: {}.", fault.message))),
+            Err((_, fault)) => return Err(Failure::missing(fault.code, format!("There is no job {number} to show: {}.", fault.message))),
         };
         let mut stages: Part<wire::Stages> = part(&site.core, "/v1/stages?limit=1000").await?;
         if let Part::Here(stages) = &mut stages {

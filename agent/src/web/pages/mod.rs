@@ -27,7 +27,7 @@ use crate::release::VERSION;
 use axum::http::StatusCode;
 use maud::{DOCTYPE, Markup, html};
 use serde::Serialize;
-use smolotchi_operator::Fault;
+use smolotchi_operator::{Code, Fault};
 use words::time;
 
 /// How many rows a list shows at once.
@@ -49,8 +49,32 @@ const SECTIONS: [(&str, &str); 7] = [
 pub(super) enum Failure {
     /// Core can't be asked.
     Away(Fault),
+    /// There is no such thing.
+    Missing(Fault),
+    /// It can't be asked like this.
+    Refused(Fault),
+}
+
+impl Failure {
     /// There is no such thing; in words.
-    Missing(String),
+    pub(super) fn missing(code: Code, what: impl Into<String>) -> Failure {
+        Failure::Missing(Fault::new(code, what))
+    }
+
+    pub(super) fn status(&self) -> StatusCode {
+        match self {
+            Failure::Away(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Failure::Missing(_) => StatusCode::NOT_FOUND,
+            Failure::Refused(_) => StatusCode::BAD_REQUEST,
+        }
+    }
+
+    /// What core said, or what is told in its place.
+    pub(super) fn fault(&self) -> &Fault {
+        match self {
+            Failure::Away(fault) | Failure::Missing(fault) | Failure::Refused(fault) => fault,
+        }
+    }
 }
 
 impl From<Fault> for Failure {
@@ -68,6 +92,10 @@ pub(super) trait Page: Serialize + Sized + Send {
     const SECTION: &'static str;
     /// Whether it may reload itself: not where somebody may be typing.
     const RELOADS: bool;
+    /// The same, where that depends on what is shown.
+    fn reloads(&self) -> bool {
+        Self::RELOADS
+    }
 
     /// Gathers the facts.
     fn look(site: &Site, asked: &Asked) -> impl Future<Output = Looked<Self>> + Send;
@@ -101,7 +129,7 @@ impl<'a> Frame<'a> {
 
     /// The page.
     pub(super) fn page<P: Page>(&self, page: &P) -> Markup {
-        self.whole(P::SECTION, P::RELOADS, &page.title(), &page.main(self.asked))
+        self.whole(P::SECTION, page.reloads(), &page.title(), &page.main(self.asked))
     }
 
     /// The page that says why there is none.
@@ -115,8 +143,20 @@ impl<'a> Frame<'a> {
                 &html! {
                     section.answer.ill {
                         h1 { "There is nothing here" }
-                        p { (what) }
+                        p { (what.message) }
                         p { "It may have been pruned, or the address has a mistake. " a href=(self.asked.to("/")) { "What is now" } "." }
+                    }
+                },
+            ),
+            Failure::Refused(why) => self.whole(
+                "",
+                false,
+                "Not understood",
+                &html! {
+                    section.answer.ill {
+                        h1 { "This can't be asked" }
+                        p { (why.message) }
+                        p { a href=(self.asked.to("/")) { "What is now" } "." }
                     }
                 },
             ),
@@ -219,6 +259,14 @@ fn shown<T>(rows: &[T], next: Option<i64>, id: impl Fn(&T) -> i64) -> (&[T], Opt
 /// How many rows core is asked for.
 fn one_more() -> String {
     (ROWS + 1).to_string()
+}
+
+/// What is said of a list whose filters let nothing through; core looks for letters in a part of the rows at a time.
+fn nothing_like(what: &str, older: Option<i64>) -> Markup {
+    html! {
+        @if older.is_some() { p { "No " (what) " is like this so far; older ones were not looked at yet." } }
+        @else { p { "No " (what) " is like this." } }
+    }
 }
 
 /// The way to older rows, and back to the newest.

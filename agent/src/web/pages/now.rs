@@ -249,7 +249,7 @@ mod tests {
     }
 
     fn shown(now: &Now) -> String {
-        let asked = Asked::new(&"/".parse().unwrap());
+        let asked = Asked::new(&"/".parse().unwrap()).unwrap();
         Frame { asked: &asked, host: "node7".into(), at: "2026-01-02T03:04:05Z".into(), refresh_seconds: Some(60) }.page(now).into_string()
     }
 

@@ -5,7 +5,7 @@ use super::super::part::{Part, part};
 use super::super::routes::Site;
 use super::spark::spark;
 use super::words::{reading, time};
-use super::{Looked, Page, table};
+use super::{Looked, Page, nothing_like, search, table};
 use crate::clock;
 use crate::wire::readings::{Lines, Readings as Series, Sensor, Sensors, Value};
 use axum::http::StatusCode;
@@ -36,7 +36,12 @@ pub(in super::super) struct Readings {
 
 impl Page for Readings {
     const SECTION: &'static str = "/readings";
-    const RELOADS: bool = true;
+    const RELOADS: bool = false;
+
+    /// One sensor's page has no search.
+    fn reloads(&self) -> bool {
+        self.one.is_some()
+    }
 
     async fn look(site: &Site, asked: &Asked) -> Looked<Self> {
         let now_ms = clock::now_ms();
@@ -50,7 +55,14 @@ impl Page for Readings {
             let call = address("/v1/readings", [("sensor", name), ("since", since.as_str()), ("limit", VALUES)].into_iter());
             one = Some(part(&site.core, &call).await?);
         } else {
-            day = Some(part(&site.core, "/v1/lines").await?);
+            let mut lines: Part<Lines> = part(&site.core, "/v1/lines").await?;
+            if let (Some(letters), Part::Here(sensors)) = (asked.filter("search"), &mut sensors) {
+                sensors.sensors.retain(|sensor| has(sensor, letters));
+                if let Part::Here(lines) = &mut lines {
+                    lines.lines.retain(|line| sensors.sensors.iter().any(|sensor| sensor.name == line.sensor));
+                }
+            }
+            day = Some(lines);
         }
         Ok(Readings { sensors, day, one, now_ms })
     }
@@ -69,7 +81,9 @@ impl Page for Readings {
             _ => html! {
                 h1 { "Readings" }
                 p.soft { "Each line is the last 24 hours. Only changes are kept." }
+                (search(asked, &[("search", "Name, or why there is none", &[], "temperature")]))
                 @match &self.sensors {
+                    Part::Here(sensors) if sensors.sensors.is_empty() && asked.filter("search").is_some() => section { h2.hidden { "Sensors" } (nothing_like("sensor", None)) },
                     Part::Here(sensors) if sensors.sensors.is_empty() => section { h2.hidden { "Sensors" } p { "No sensor was read yet. Core looks by itself, a first time some seconds after it was started." } },
                     Part::Here(sensors) => (self.all(asked, &sensors.sensors)),
                     absent => section { h2.hidden { "Sensors" } (absent.show(|_| html! {})) },
@@ -147,6 +161,12 @@ impl Readings {
             }
         }
     }
+}
+
+/// Whether a sensor's name, or the reason why it has no value, has these letters, whatever their case.
+fn has(sensor: &Sensor, letters: &str) -> bool {
+    let letters = letters.to_lowercase();
+    [Some(&sensor.name), sensor.absent.as_ref()].into_iter().flatten().any(|text| text.to_lowercase().contains(&letters))
 }
 
 fn value(sensor: &Sensor) -> Markup {

@@ -3,7 +3,7 @@
 use super::super::asked::Asked;
 use super::super::part::{Part, part};
 use super::super::routes::Site;
-use super::{Looked, Page, ROWS, now, search};
+use super::{Looked, Page, ROWS, nothing_like, now, search};
 use crate::wire::Event;
 use axum::http::StatusCode;
 use maud::{Markup, html};
@@ -68,8 +68,7 @@ impl Page for Timeline {
                 (self.events.show(|found| html! {
                     @if !found.events.is_empty() || !FILTERS.iter().any(|name| asked.filter(name).is_some()) { (now::list(&found.events)) }
                     @else if asked.filter("after").is_some() { p { "There is nothing newer yet." } }
-                    @else if found.next.is_some() { p { "No event is like this so far; older ones were not looked at yet." } }
-                    @else { p { "No event is like this." } }
+                    @else { (nothing_like("event", found.next)) }
                     (turn(asked, found))
                 }))
             }
