@@ -99,6 +99,13 @@ const NEWEST: &str = "SELECT at_ms FROM readings WHERE at_ms >= ?1 AND at_ms < ?
 const COUNT_BETWEEN: &str = "SELECT count(*) FROM readings WHERE at_ms BETWEEN ?1 AND ?2";
 /// ?1 from, ?2 to.
 const DELETE_BETWEEN: &str = "DELETE FROM readings WHERE at_ms BETWEEN ?1 AND ?2";
+/// ?1 until: those that nobody changed since.
+const OLD_SENSORS: &str = "SELECT id, name FROM sensors WHERE changed_ms <= ?1 ORDER BY id";
+/// ?1 after: whoever has a later reading. Walks through all of them.
+const READ_AFTER: &str = "SELECT DISTINCT sensor_id FROM readings WHERE at_ms > ?1";
+/// ?1 ids as JSON.
+const DELETE_SENSORS: &str =
+    "DELETE FROM sensors WHERE id IN (SELECT value FROM json_each(?1)) AND id NOT IN (SELECT sensor_id FROM readings)";
 
 /// Readings of a span of time, of all sensors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -218,6 +225,37 @@ impl Store {
         let gone = self.db.execute(DELETE_BETWEEN, (part.from_ms, part.to_ms));
         gone.map(|gone| gone as u64).map_err(failed(&self.path, "could not delete old readings"))
     }
+
+    /// The sensors that have no reading once those until a moment are gone, but for those that are still `read`: their ids, in order.
+    /// Writes nothing.
+    pub fn plan_sensors(&self, until_ms: i64, read: &[String]) -> Result<Vec<i64>> {
+        self.needs(NEEDS, WHAT)?;
+        let plan = || -> rusqlite::Result<Vec<i64>> {
+            let mut old: Vec<(i64, String)> = self
+                .db
+                .prepare_cached(OLD_SENSORS)?
+                .query_map((until_ms,), |row| Ok((row.get(0)?, row.get(1)?)))?
+                .collect::<rusqlite::Result<_>>()?;
+            old.retain(|(_, name)| !read.contains(name));
+            if !old.is_empty() {
+                let mut later = self.db.prepare_cached(READ_AFTER)?;
+                let mut rows = later.query((until_ms,))?;
+                while let Some(row) = rows.next()? {
+                    let id: i64 = row.get(0)?;
+                    old.retain(|(old, _)| *old != id);
+                }
+            }
+            Ok(old.into_iter().map(|(id, _)| id).collect())
+        };
+        plan().map_err(failed(&self.path, "could not find the sensors that are gone"))
+    }
+
+    /// Removes sensors that [`Store::plan_sensors`] named, but for those that have readings by now; how many went.
+    pub fn remove_sensors(&mut self, ids: &[i64]) -> Result<u64> {
+        self.needs(NEEDS, WHAT)?;
+        let gone = self.db.execute(DELETE_SENSORS, (serde_json::json!(ids).to_string(),));
+        gone.map(|gone| gone as u64).map_err(failed(&self.path, "could not delete the sensors that are gone"))
+    }
 }
 
 #[cfg(test)]
@@ -255,6 +293,7 @@ mod tests {
             (NEWEST, vec!["5", "9"], vec![between]),
             (COUNT_BETWEEN, vec!["5", "9"], vec![between]),
             (DELETE_BETWEEN, vec!["5", "9"], vec![between]),
+            (READ_AFTER, vec!["45"], vec![by_time, "USE TEMP B-TREE FOR DISTINCT"]),
         ];
         for (sql, parameters, plan) in table {
             let mut bound = sql.to_owned();

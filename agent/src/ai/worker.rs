@@ -26,6 +26,8 @@ const KIND: &str = "run";
 const WAIT_S: u64 = 300;
 /// How long core may then still take to say that there is none.
 const LATE: Duration = Duration::from_secs(10);
+/// By then core has the question, and nothing more happens until it answers: what asking needed is given back.
+const ASKED: Duration = Duration::from_secs(1);
 /// How long a job is held without a sign of life.
 const LEASE_S: u64 = 120;
 /// How long a stop waits for the run under way. One that takes longer goes on after the next start.
@@ -60,7 +62,7 @@ pub(crate) fn run(paths: &Paths) -> Result<Exit> {
                 let mut lease = pin!(worker.lease(&want));
                 tokio::select! {
                     leased = &mut lease => return leased,
-                    () = tokio::time::sleep(memory::QUIET) => memory::give_back(),
+                    () = tokio::time::sleep(ASKED) => memory::give_back(),
                 }
                 lease.await
             });

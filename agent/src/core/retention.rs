@@ -15,7 +15,7 @@ use smolotchi_store::{ReadingSpan, Reason, RetentionPolicy, Store, StoreError};
 const DAY_MS: i64 = 24 * 60 * 60 * 1000;
 
 /// What the plans are made from.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(super) struct Asked {
     /// What may stay.
     pub(super) policy: RetentionPolicy,
@@ -29,6 +29,8 @@ pub(super) struct Asked {
     pub(super) free: Option<u64>,
     /// How many rows are removed at a time, but for a part that has more.
     pub(super) at_once: u64,
+    /// The sensors that are read now.
+    pub(super) read: Vec<String>,
 }
 
 /// Some ten milliseconds of a small machine's time for dropped segments.
@@ -42,7 +44,7 @@ trait Kind: Sync {
     fn remove(&self, store: &mut Store, going: &[Going]) -> Result<Vec<u64>, StoreError>;
 }
 
-static KINDS: [(&str, &dyn Kind); 2] = [("events", &Events), ("readings", &Readings)];
+static KINDS: [(&str, &dyn Kind); 3] = [("events", &Events), ("readings", &Readings), ("sensors", &Sensors)];
 
 /// The event log: whole segments, never the newest.
 struct Events;
@@ -76,6 +78,30 @@ impl Kind for Readings {
         let span = |going: &Going| ReadingSpan { from_ms: going.first_id, to_ms: going.last_id, count: going.count };
         going.iter().map(|going| store.remove_readings(&span(going))).collect()
     }
+}
+
+/// The sensors whose last readings go and that are not read any more; planned once it is known which readings go.
+struct Sensors;
+
+impl Kind for Sensors {
+    fn plan(&self, _: &mut Store, _: &Asked) -> Result<Vec<Going>, StoreError> {
+        Ok(Vec::new())
+    }
+
+    fn remove(&self, store: &mut Store, going: &[Going]) -> Result<Vec<u64>, StoreError> {
+        going.iter().map(|going| store.remove_sensors(&going.ids)).collect()
+    }
+}
+
+/// The sensors that go with these readings.
+fn of_sensors(store: &Store, asked: &Asked, going: &[Going]) -> Result<Option<Going>, StoreError> {
+    let Some(last) = going.iter().filter(|part| part.kind == "readings").max_by_key(|part| part.last_id) else { return Ok(None) };
+    let ids = store.plan_sensors(last.last_id, &asked.read)?;
+    let (Some(first_id), Some(last_id)) = (ids.first().copied(), ids.last().copied()) else { return Ok(None) };
+    let (kind, reason) = ("sensors".to_owned(), last.reason.clone());
+    // A name, where it comes from and a few numbers.
+    let (count, bytes) = (ids.len() as u64, ids.len() as u64 * 64);
+    Ok(Some(Going { name: kind.clone(), kind, first_id, last_id, count, bytes, reason, ids }))
 }
 
 fn of_events(part: smolotchi_store::Going) -> Going {
@@ -161,6 +187,8 @@ fn all(store: &mut Store, asked: &Asked) -> Result<Vec<Going>, StoreError> {
             going.push(part);
         }
     }
+    let sensors = of_sensors(store, asked, &going)?;
+    going.extend(sensors);
     Ok(going)
 }
 
@@ -178,6 +206,7 @@ fn plan(store: &mut Store, mut asked: Asked) -> Result<(Vec<Going>, Option<&'sta
 
 /// Removes what the policy does not keep, or with `dry_run` says what that would be.
 pub(super) async fn apply(owner: &Owner<Store>, asked: Asked, dry_run: bool) -> Result<Retained> {
+    let at_once = asked.at_once;
     let look = move |store: &mut Store| Ok((plan(store, asked)?, store.summary()?.events_total));
     let ((planned, held_back), total) = owner.call(look).await?.map_err(store_fault)?;
     let held_back = held_back.map(str::to_owned);
@@ -187,7 +216,7 @@ pub(super) async fn apply(owner: &Owner<Store>, asked: Asked, dry_run: bool) -> 
         return Ok(Retained { deleted, kept: total - deleted, going: planned, given_back: 0, held_back });
     }
     let mut gone = Vec::new();
-    for mut parts in batches(planned, asked.at_once) {
+    for mut parts in batches(planned, at_once) {
         let remove = move |store: &mut Store| {
             if let Some((_, kind)) = KINDS.iter().find(|(name, _)| parts.first().is_some_and(|part| *name == part.kind)) {
                 let counts = kind.remove(store, &parts)?;
@@ -229,9 +258,15 @@ pub(super) async fn witness(owner: &Owner<Store>) {
 }
 
 /// What a request says, now.
-pub(super) fn asked(policy: RetentionPolicy, max_bytes: Option<u64>, min_free_bytes: Option<u64>, state: &std::path::Path) -> Asked {
+pub(super) fn asked(
+    policy: RetentionPolicy,
+    max_bytes: Option<u64>,
+    min_free_bytes: Option<u64>,
+    state: &std::path::Path,
+    read: Vec<String>,
+) -> Asked {
     let free = rustix::fs::statvfs(state).ok().map(|disk| disk.f_bavail * disk.f_frsize);
-    Asked { policy, max_bytes, min_free_bytes, now_ms: clock::now_ms(), free, at_once: AT_ONCE }
+    Asked { policy, max_bytes, min_free_bytes, now_ms: clock::now_ms(), free, at_once: AT_ONCE, read }
 }
 
 #[cfg(test)]
@@ -257,7 +292,7 @@ mod tests {
 
     fn asked(max_events: Option<u64>, max_age_days: Option<u32>) -> Asked {
         let policy = RetentionPolicy { max_events, max_age_days };
-        Asked { policy, max_bytes: None, min_free_bytes: None, now_ms: clock::now_ms(), free: None, at_once: 20 }
+        Asked { policy, max_bytes: None, min_free_bytes: None, now_ms: clock::now_ms(), free: None, at_once: 20, read: Vec::new() }
     }
 
     #[test]
@@ -278,11 +313,11 @@ mod tests {
         for (asked, deleted) in cases {
             let dir = tempfile::tempdir().unwrap();
             let owner = owner(dir.path(), 20, 10);
-            let said = block_on(apply(&owner, asked, true)).unwrap();
-            let done = block_on(apply(&owner, asked, false)).unwrap();
+            let said = block_on(apply(&owner, asked.clone(), true)).unwrap();
+            let done = block_on(apply(&owner, asked.clone(), false)).unwrap();
             assert_eq!((said.deleted, said.kept), (deleted, 30 - deleted), "{asked:?}");
             assert_eq!((done.deleted, done.kept, &done.going), (said.deleted, said.kept, &said.going), "{asked:?}");
-            let again = block_on(apply(&owner, asked, false)).unwrap();
+            let again = block_on(apply(&owner, asked.clone(), false)).unwrap();
             let record = u64::from(deleted > 0);
             assert_eq!((again.deleted, again.kept), (0, 30 - deleted + record), "{asked:?}");
         }
@@ -297,18 +332,18 @@ mod tests {
         let owner = owner(dir.path(), 20, 10);
         let ahead = Asked { now_ms: clock::now_ms() + 400 * DAY_MS, ..asked(None, Some(90)) };
         for dry_run in [true, false] {
-            let done = block_on(apply(&owner, ahead, dry_run)).unwrap();
+            let done = block_on(apply(&owner, ahead.clone(), dry_run)).unwrap();
             assert_eq!((done.deleted, done.kept, done.held_back.as_deref()), (0, 30, Some(CLOCK)));
         }
         // What was written since, at the wrong time, doesn't vouch for it; what goes by number still goes.
         let event = NewEvent { topic: "t".into(), severity: None, body: "1".into() };
         block_on(owner.call(move |store| store.append(&[event], ahead.now_ms))).unwrap().unwrap();
-        let both = Asked { policy: RetentionPolicy { max_events: Some(21), ..ahead.policy }, ..ahead };
-        let done = block_on(apply(&owner, both, false)).unwrap();
+        let both = Asked { policy: RetentionPolicy { max_events: Some(21), ..ahead.policy }, ..ahead.clone() };
+        let done = block_on(apply(&owner, both.clone(), false)).unwrap();
         assert_eq!((done.deleted, done.kept, done.held_back.as_deref()), (10, 21, Some(CLOCK)));
         // A week at that time, and it is. The record of the removal before is in the newest segment.
-        let later = Asked { now_ms: ahead.now_ms + 8 * DAY_MS, ..ahead };
-        let done = block_on(apply(&owner, later, false)).unwrap();
+        let later = Asked { now_ms: ahead.now_ms + 8 * DAY_MS, ..ahead.clone() };
+        let done = block_on(apply(&owner, later.clone(), false)).unwrap();
         assert_eq!((done.deleted, done.kept, done.held_back), (20, 2, None));
     }
 
@@ -332,6 +367,57 @@ mod tests {
         assert_eq!(done.going.iter().map(|part| (part.kind.as_str(), part.count)).collect::<Vec<_>>(), [("readings", 3)]);
         let left = block_on(owner.call(|store| store.readings("s", 0, 100))).unwrap().unwrap().unwrap();
         assert_eq!(left.readings.len(), 2);
+    }
+
+    #[test]
+    fn sensors_go_with_their_last_readings_unless_they_are_read() {
+        if smolotchi_store::schema_own() < 7 {
+            return;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let owner = owner(dir.path(), 0, 1);
+        let now = clock::now_ms();
+        let sensor = move |name: &str, days: i64| SensorRow {
+            name: name.to_owned(),
+            provider: "network".into(),
+            unit: "%".into(),
+            absent: None,
+            changed_ms: now - days * DAY_MS,
+        };
+        let reading = move |sensor: &str, days: i64| NewReading {
+            sensor: sensor.to_owned(),
+            at_ms: now - days * DAY_MS,
+            value: ReadingValue::Number(1.0),
+        };
+        let keep = move |store: &mut Store| {
+            let sensors = [("gone", 9), ("never", 9), ("read", 9), ("late", 9), ("new", 1)].map(|(name, days)| sensor(name, days));
+            let readings = [("gone", 9), ("gone", 7), ("read", 7), ("late", 7), ("late", 3)].map(|(name, days)| reading(name, days));
+            store.keep_readings(&sensors, &readings)
+        };
+        block_on(owner.call(keep)).unwrap().unwrap();
+        let asked = |days| Asked { read: vec!["read".to_owned()], ..asked(None, Some(days)) };
+        let names = |owner: &Owner<Store>| {
+            let sensors = block_on(owner.call(|store| store.sensors())).unwrap().unwrap();
+            sensors.into_iter().map(|sensor| sensor.name).collect::<Vec<_>>()
+        };
+        // Not before the last of its readings.
+        let done = block_on(apply(&owner, asked(8), false)).unwrap();
+        assert_eq!(done.going.iter().map(|part| part.kind.as_str()).collect::<Vec<_>>(), ["readings", "sensors"]);
+        assert_eq!(names(&owner), ["gone", "late", "new", "read"]);
+        let said = block_on(apply(&owner, asked(5), true)).unwrap();
+        assert_eq!(names(&owner), ["gone", "late", "new", "read"], "a dry run");
+        let done = block_on(apply(&owner, asked(5), false)).unwrap();
+        assert_eq!(said.going, done.going);
+        assert_eq!((done.going[1].kind.as_str(), done.going[1].count, &*done.going[1].ids), ("sensors", 1, &[1_i64][..]));
+        assert_eq!(names(&owner), ["late", "new", "read"]);
+        assert_eq!(block_on(apply(&owner, asked(5), false)).unwrap().going, []);
+        // One that was read again meanwhile stays.
+        let again = move |store: &mut Store| {
+            store.keep_readings(&[], &[reading("late", 0)])?;
+            store.remove_sensors(&[4])
+        };
+        assert_eq!(block_on(owner.call(again)).unwrap().unwrap(), 0);
+        assert_eq!(names(&owner), ["late", "new", "read"]);
     }
 
     #[test]
@@ -372,16 +458,16 @@ mod tests {
             (short(None, Some(2 << 20), Some((2 << 20) - 1)), vec![events("disk")]),
             (short(Some(before - 100_000), None, None), vec![events("bytes"), events("bytes"), readings("bytes")]),
         ] {
-            let said = block_on(apply(&owner, asked, true)).unwrap();
+            let said = block_on(apply(&owner, asked.clone(), true)).unwrap();
             assert_eq!(kinds(&said), expected, "{asked:?}");
         }
         // By a clock that went ahead every reading is old; the newest one's day stays.
         let ahead = Asked { now_ms: now + 40 * DAY_MS, ..short(None, Some(1 << 30), Some(0)) };
-        let said = block_on(apply(&owner, ahead, true)).unwrap();
+        let said = block_on(apply(&owner, ahead.clone(), true)).unwrap();
         assert!(!said.going.is_empty() && said.going.iter().all(|part| part.kind == "events"), "{said:?}");
         let all = short(Some(before - 400_000), None, None);
-        let said = block_on(apply(&owner, all, true)).unwrap();
-        let done = block_on(apply(&owner, all, false)).unwrap();
+        let said = block_on(apply(&owner, all.clone(), true)).unwrap();
+        let done = block_on(apply(&owner, all.clone(), false)).unwrap();
         assert_eq!(said.going, done.going);
         assert_eq!((done.kept, done.going.len()), (10, 6));
         assert!(used(&owner) <= before - 350_000, "{before} bytes before, {} now", used(&owner));

@@ -12,7 +12,7 @@ use crate::serve::Caller;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use smolotchi_operator::log::{self, Kind};
 use smolotchi_operator::{Code, Fault, Result};
-use smolotchi_store::{Lease, Leased, OldRows, Reason, Store, StoreError, WantJob, WorkPolicy};
+use smolotchi_store::{Job, Lease, Leased, OldRows, Reason, Store, StoreError, WantJob, WorkPolicy};
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,6 +20,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
+use tokio::runtime::Handle;
 use tokio::sync::{Notify, RwLock, Semaphore, oneshot};
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
@@ -49,6 +50,27 @@ pub(crate) struct Work {
     pub(super) gate: RwLock<()>,
     /// One content at a time is read and compared for those who only look.
     pub(super) looks: Arc<Semaphore>,
+}
+
+/// A leased job on its way to who asked for it; given back if that has hung up, whenever it did.
+struct Handed {
+    core: Arc<Core>,
+    leased: Option<(Job, String)>,
+}
+
+impl Handed {
+    fn take(mut self) -> Option<(Job, String)> {
+        self.leased.take()
+    }
+}
+
+impl Drop for Handed {
+    fn drop(&mut self) {
+        if let (Some((job, token)), Ok(runtime)) = (self.leased.take(), Handle::try_current()) {
+            let core = self.core.clone();
+            runtime.spawn(async move { core.give_back(job.id, token).await });
+        }
+    }
 }
 
 impl Work {
@@ -115,12 +137,7 @@ impl Core {
     }
 
     /// Waits for a job for this worker, at most until `end`.
-    pub(super) async fn next_job(
-        self: &Arc<Self>,
-        want: WantJob,
-        lease_s: u64,
-        end: Instant,
-    ) -> Result<Option<(smolotchi_store::Job, String)>> {
+    pub(super) async fn next_job(self: &Arc<Self>, want: WantJob, lease_s: u64, end: Instant) -> Result<Option<(Job, String)>> {
         loop {
             // Told of whatever is queued from here on.
             let queued = self.work.queued.notified();
@@ -134,13 +151,10 @@ impl Core {
             let core = self.clone();
             let (tell, told) = oneshot::channel();
             tokio::spawn(async move {
-                let leased = core.clone().lease_one(ask).await;
-                if let Err(Ok(Ok((job, token)))) = tell.send(leased) {
-                    core.give_back(job.id, token).await;
-                }
+                let _ = tell.send(core.lease_one(ask).await);
             });
             let next_due_ms = match told.await.unwrap_or_else(|_| Err(Fault::new(Code::CoreFailed, "the lease broke")))? {
-                Ok(leased) => return Ok(Some(leased)),
+                Ok(handed) => return Ok(handed.take()),
                 Err(next_due_ms) => next_due_ms,
             };
             if self.work.stopping.load(Ordering::Relaxed) || Instant::now() >= end {
@@ -155,7 +169,7 @@ impl Core {
     }
 
     /// Leases a job and watches the lease, or says when the next job is due.
-    async fn lease_one(self: Arc<Self>, ask: WantJob) -> Result<std::result::Result<(smolotchi_store::Job, String), Option<i64>>> {
+    async fn lease_one(self: Arc<Self>, ask: WantJob) -> Result<std::result::Result<Handed, Option<i64>>> {
         let lease = ask.lease.clone();
         match self.store(move |store| store.lease_job(&ask, clock::now_ms())).await? {
             Leased::Job(job) => {
@@ -167,7 +181,7 @@ impl Core {
                     expires_boottime_ms: lease.expires_boottime_ms,
                 };
                 self.watch_lease(held);
-                Ok(Ok((*job, lease.token)))
+                Ok(Ok(Handed { core: self, leased: Some((*job, lease.token)) }))
             }
             Leased::Nothing { next_due_ms } => Ok(Err(next_due_ms)),
         }
@@ -418,6 +432,70 @@ mod tests {
         assert_eq!(found(&store, &WorkPolicy { artifact_bytes: Some(0), ..policy }, 400), (0, 1, true), "bytes need no clock");
         store.append(&[NewEvent { topic: "t".into(), severity: None, body: "1".into() }], 390 * DAY_MS).unwrap();
         assert_eq!(found(&store, &policy, 400), (1, 1, false));
+    }
+
+    /// A core with a database of its own, and nothing that drives it.
+    fn core(dir: &std::path::Path) -> Arc<Core> {
+        let paths = crate::paths::Paths::new(Some(dir));
+        std::fs::create_dir_all(paths.state()).unwrap();
+        migrate::run(&paths.database(), Direction::UpOnly, true).unwrap();
+        let store = Store::open(&paths.database()).unwrap();
+        let owner = crate::core::Owner::start(move || Ok(store)).unwrap().0;
+        let (settings, configured) = crate::core::configured::Configured::load(&paths).unwrap();
+        let notify = Arc::new(crate::notify::Notify::from_env());
+        Arc::new(Core {
+            turns: crate::core::pulse::Pulse::new(owner.clone(), paths.heartbeat(), 7, notify).turns(),
+            owner,
+            settings: std::sync::RwLock::new(settings),
+            configured,
+            state: paths.state(),
+            senses: crate::core::senses::Senses::new(&paths, Vec::new()),
+            services: crate::core::health::Services::default(),
+            newest: tokio::sync::watch::Sender::new(Some(0)),
+            asked: AtomicBool::new(false),
+            auditing: tokio::sync::Mutex::default(),
+            uid: 0,
+            worker: None,
+            work: Work::new(paths.artifacts()),
+            schema: 7,
+            started_at_ms: 0,
+            started_boottime_ms: 0,
+        })
+    }
+
+    #[tokio::test]
+    async fn who_hangs_up_in_the_moment_of_its_job_leaves_it_to_others() {
+        if smolotchi_store::schema_own() < 7 {
+            return;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let core = core(dir.path());
+        let new =
+            NewJob { kind: "k".into(), profile: None, input: "{}".into(), priority: 0, created_by: "t".into(), due_ms: 0, max_attempts: 1 };
+        let job = core.store(move |store| store.add_job(&new, 1)).await.unwrap().id;
+        let owner = crate::leases::this_process("ai").unwrap();
+        let lease = smolotchi_store::NewLease { name: String::new(), owner, token: String::new(), expires_boottime_ms: 0 };
+        let want = WantJob { lease, kinds: vec!["k".into()] };
+        let mut asks = Box::pin(core.next_job(want, 3600, Instant::now() + LOOK_AGAIN));
+        assert!(std::future::poll_fn(|context| std::task::Poll::Ready(asks.as_mut().poll(context))).await.is_pending());
+        // The lease is watched in the same step that hands the job over; who asked was not told yet.
+        let handed = async {
+            while Work::hold(&core.work.keepers).is_empty() {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(TURN_TIME, handed).await.unwrap();
+        drop(asks);
+        let back = async {
+            loop {
+                let job = core.store(move |store| store.job(job)).await.unwrap().unwrap();
+                if (job.state, job.attempts) == (smolotchi_store::JobState::Queued, 0) {
+                    return;
+                }
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(TURN_TIME, back).await.expect("the job waits for the end of its lease");
     }
 
     #[tokio::test]

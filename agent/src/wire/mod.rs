@@ -230,7 +230,7 @@ pub(crate) struct Retained {
 /// A part that goes as a whole.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Going {
-    /// What it is: `events`, `readings`, `artifacts`, `findings`, `stages`, `baselines`, `runs` or `jobs`.
+    /// What it is: `events`, `readings`, `sensors`, `artifacts`, `findings`, `stages`, `baselines`, `runs` or `jobs`.
     pub(crate) kind: String,
     /// Which one.
     pub(crate) name: String,
