@@ -272,9 +272,16 @@ fn every_service_of_the_agent_has_its_bounds() {
             assert!(has(line), "{name} has no {line}");
         }
         if has("Restart=") {
-            for line in ["StartLimitIntervalSec=5min", "StartLimitBurst=4", "RestartSec=1", "RestartPreventExitStatus=2 20 30 50", WAIT] {
+            for line in ["StartLimitBurst=4", "RestartSec=1", "RestartPreventExitStatus=2 20 30 50", WAIT] {
                 assert!(has(line), "{name} is started again, but has no {line}");
             }
+            let seconds = |name: &str| {
+                let value = text.lines().find_map(|line| line.strip_prefix(name))?;
+                value.strip_suffix("min").map_or_else(|| value.parse().ok(), |minutes| Some(minutes.parse::<u64>().ok()? * 60))
+            };
+            let (window, watchdog) = (seconds("StartLimitIntervalSec=").unwrap(), seconds("WatchdogSec=").unwrap_or(0));
+            // (One that hangs for more than an hour before it is ended is no loop.)
+            assert!(watchdog > 3600 || window >= 5 * watchdog + 60, "{name}: one that hangs at each start is started for ever");
         }
     }
     assert!(seen >= 4, "{seen}");

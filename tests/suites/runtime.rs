@@ -285,6 +285,8 @@ fn hold_thread(process: i32, name: &str) -> Pid {
 fn stuck(release: Release) {
     let lab = machine(release);
     let node = lab.node(1);
+    // systemd says infinity of what was never started.
+    node.run_ok(&["systemctl", "start", WEB]).unwrap();
     for (unit, limit) in [(CORE, "1min 30s"), (WEB, "10min")] {
         assert_eq!(property(node, unit, "WatchdogUSec"), limit, "{unit}");
         // The real unit, only quicker.
@@ -313,12 +315,24 @@ fn stuck(release: Release) {
         assert_ne!(property(node, unit, "MainPID"), pid, "{unit}: {what}");
         node.wait_healthy().unwrap();
     }
-    for (unit, times) in [(CORE, 2), (WEB, 1)] {
+    node.sh_ok("curl -sf http://127.0.0.1:8080/api/ready").unwrap();
+
+    // One that hangs again and again is given up like one that crashes.
+    for count in [3, 4] {
+        let pid = property(node, CORE, "MainPID");
+        node.run_ok(&["kill", "-STOP", &pid]).unwrap();
+        let state = if count == 3 { "active" } else { "failed" };
+        wait_until(&format!("core is {state} after it hung {count} times"), DEADLINE, || {
+            Ok(property(node, CORE, "MainPID") != pid && property(node, CORE, "ActiveState") == state)
+        })
+        .unwrap();
+    }
+    assert_eq!(property(node, CORE, "Result"), "watchdog");
+    for (unit, times) in [(CORE, 4), (WEB, 1)] {
         // Once for each time that it stood still: who is pinged stays.
         let journal = node.sh_ok(&format!("journalctl -b --no-pager -o cat -u {unit}")).unwrap();
         assert_eq!(journal.matches("Watchdog timeout").count(), times, "{unit}: {journal}");
     }
-    node.sh_ok("curl -sf http://127.0.0.1:8080/api/ready").unwrap();
 }
 
 #[test]
