@@ -128,9 +128,14 @@ fn code<P: Page>(looked: &Looked<P>) -> StatusCode {
 
 /// A page's text. What the database holds may have control characters, which have no place in HTML.
 fn text(page: Markup) -> String {
-    let stray = |c: char| c.is_ascii_control() && !"\n\r\t".contains(c);
+    let stray = |byte: u8| byte.is_ascii_control() && !matches!(byte, b'\n' | b'\r' | b'\t');
     let text = page.into_string();
-    if text.contains(stray) { text.replace(stray, "\u{fffd}") } else { text }
+    // All of it, whatever is found on the way: many bytes at a time.
+    if text.bytes().fold(false, |found, byte| found | stray(byte)) {
+        text.replace(|c: char| u8::try_from(c).is_ok_and(stray), "\u{fffd}")
+    } else {
+        text
+    }
 }
 
 /// The page that says why there is none, whatever was asked.
