@@ -712,7 +712,7 @@ const DENIABLE: [(&str, &str); 11] = [
 ];
 
 #[test]
-#[ignore = "minutes for each directive; says what each point of the executor is for"]
+#[ignore = "three minutes; says what each point of the executor is for, in docs/concepts/hardening.md"]
 fn what_each_point_of_the_executor_is_for() {
     let lab = dist::lab(Release::Bookworm, Disk::Overlay, Vec::new()).unwrap();
     let node = lab.node(1);
