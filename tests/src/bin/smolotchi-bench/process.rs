@@ -1,5 +1,6 @@
 //! What a process costs, from the kernel's own books: CPU time, memory, wake-ups; and what reaches a disk of our own.
 
+use nix::time::{ClockId, clock_getcpuclockid, clock_gettime};
 use smolotchi_operator::{Code, Fault, Result};
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -88,19 +89,25 @@ pub(crate) fn run(words: &[&str]) -> Result<String> {
 
 /// CPU time that a command and its children took, user and system.
 pub(crate) fn cpu_of(command: &mut Command) -> Result<Duration> {
-    let before = children()?;
+    let before = ended()?;
     let status = command.stdout(Stdio::null()).status().map_err(|error| failed("could not run a command", &error))?;
-    let after = children()?;
+    let after = ended()?;
     if !status.success() {
         return Err(failed("a measured command failed", &format!("{command:?}: {status}")));
     }
     Ok(after.saturating_sub(before))
 }
 
-fn children() -> Result<Duration> {
+/// CPU time of all children that were waited for, user and system.
+pub(crate) fn ended() -> Result<Duration> {
     let usage = nix::sys::resource::getrusage(nix::sys::resource::UsageWho::RUSAGE_CHILDREN).map_err(|error| failed("no usage", &error))?;
     let time = |time: nix::sys::time::TimeVal| Duration::from_micros((time.tv_sec() * 1_000_000 + time.tv_usec()) as u64);
     Ok(time(usage.user_time()) + time(usage.system_time()))
+}
+
+/// This thread's CPU time so far.
+pub(crate) fn own_cpu() -> std::io::Result<Duration> {
+    Ok(clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID)?.into())
 }
 
 /// A running service; killed when dropped.
@@ -160,22 +167,18 @@ impl Service {
         Ok(entries.flatten().map(|entry| entry.path()).collect())
     }
 
-    /// What it cost so far. The wake-ups of threads that have ended are not in it.
+    /// What it cost so far. The wake-ups of threads that have ended are not in it; their CPU time is.
     pub(crate) fn costs(&self) -> Result<Costs> {
-        let mut costs = Costs { cpu: Duration::ZERO, wakeups: 0 };
-        // proc_pid_stat(5): utime and stime, the 14th and 15th field, in ticks of 10 ms; with the threads that have ended.
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap_or_default();
-        let fields: Vec<u64> = stat.rsplit(") ").next().unwrap_or_default().split(' ').filter_map(|field| field.parse().ok()).collect();
-        let coarse = Duration::from_millis(10 * (fields.get(10).unwrap_or(&0) + fields.get(11).unwrap_or(&0)));
+        let gone = |error| failed("a service is gone", &error);
+        let clock = clock_getcpuclockid(nix::unistd::Pid::from_raw(self.child.id() as i32)).map_err(gone)?;
+        let cpu = clock_gettime(clock).map_err(gone)?.into();
+        let mut wakeups = 0;
         for task in self.tasks()? {
-            let read = |name: &str| std::fs::read_to_string(task.join(name)).unwrap_or_default();
-            costs.cpu += Duration::from_nanos(read("schedstat").split_whitespace().next().and_then(|time| time.parse().ok()).unwrap_or(0));
-            let switches =
-                read("status").lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:")?.trim().parse::<u64>().ok());
-            costs.wakeups += switches.unwrap_or(0);
+            let status = std::fs::read_to_string(task.join("status")).unwrap_or_default();
+            let switches = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:")?.trim().parse::<u64>().ok());
+            wakeups += switches.unwrap_or(0);
         }
-        costs.cpu = costs.cpu.max(coarse);
-        Ok(costs)
+        Ok(Costs { cpu, wakeups })
     }
 
     /// Its share of memory, in bytes (PSS).
