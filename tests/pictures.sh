@@ -9,7 +9,8 @@ mkdir -p "$all" docs/pictures/web
 SMOLOTCHI_PICTURES=$(realpath "$all") cargo test -q -p smolotchi --test web -- --ignored --exact pictures
 for name in now-full-desktop-light now-full-phone-dark findings-full-desktop-dark findings-3-full-phone-light readings-full-desktop-dark \
     jobs-full-phone-dark; do
-    optipng -quiet -o5 -strip all -out "docs/pictures/web/$name.png" -clobber "$all/$name.png"
+    cp "$all/$name.png" "docs/pictures/web/$name.png"
+    optipng -quiet -o5 -strip all "docs/pictures/web/$name.png"
 done
 
 # sheet NAME SIZE TILES PICTURE...: all of them, smaller, on one picture.

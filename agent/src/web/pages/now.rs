@@ -73,7 +73,7 @@ impl Now {
     fn answer(&self, asked: &Asked) -> Markup {
         let (well, concerns, status) = (self.is_well(), self.concerns(), &self.core.status);
         html! {
-            section.answer.well[well && concerns.is_empty()].ill[!well || !concerns.is_empty()] {
+            section.answer.well[well && concerns.is_empty()].busy[well && !concerns.is_empty()].ill[!well] {
                 h1 { @if !well { "Something is wrong" } @else if concerns.is_empty() { "This machine is well" } @else { "The agent is well, and something needs a look" } }
                 @if !concerns.is_empty() { ul { @for concern in &concerns { li { (concern) } } } }
                 @if !well {
