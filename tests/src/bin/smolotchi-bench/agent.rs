@@ -201,8 +201,8 @@ fn fresh(_: &Args, bench: &Bench<'_>, lines: &mut Lines) -> Result<()> {
     let web = least(&|| bench.node.service(&["web", "--listen", WEB]))?;
     let ai = least(&|| bench.node.service(&["ai"]))?;
     core.stop()?;
-    for (name, ready) in [("core", least(&|| bench.node.core())?), ("web", web), ("ai", ai)] {
-        lines.add(&format!("{name} is ready"), "ms CPU", ready, Some(("least daemon", peer)), Some(Bound::Most(5.0)));
+    for (name, ready) in [("core is ready", least(&|| bench.node.core())?), ("web is ready", web), ("ai is ready", ai)] {
+        lines.add(name, "ms CPU", ready, Some(("least daemon", peer)), Some(Bound::Most(5.0)));
     }
     Ok(())
 }
@@ -486,8 +486,7 @@ fn large(args: &Args, bench: &Bench<'_>, lines: &mut Lines) -> Result<()> {
     let ready = least(&|| bench.node.core())?;
     let agent = Agent::start(bench)?;
     std::thread::sleep(SETTLED);
-    let name = format!("memory with {} events and 5,000 artifacts", args.events);
-    lines.add(&name, "MB PSS", agent.pss()?, None, Some(Bound::Most(8.0)));
+    lines.add("memory with the large database and 5,000 artifacts", "MB PSS", agent.pss()?, None, Some(Bound::Most(8.0)));
     lines.add("core is ready with that", "ms CPU", ready, None, Some(Bound::Most(5.0)));
 
     let page = || -> Result<()> {
@@ -567,7 +566,7 @@ fn migration(args: &Args, bench: &Bench<'_>, lines: &mut Lines) -> Result<()> {
     let copy = bench.card.path().join("copy.db").display().to_string();
     let peer = cpu_of(Command::new("sqlite3").args([&snapshot, &format!("VACUUM INTO '{copy}'")]))?;
     lines.add(
-        &format!("migration of {} events with snapshot and check", args.events),
+        "migration of the large database with snapshot and check",
         "s CPU",
         (snapshots + migrates).as_secs_f64(),
         Some(("sqlite3, one VACUUM INTO", peer.as_secs_f64())),
