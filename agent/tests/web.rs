@@ -281,7 +281,7 @@ fn a_core_that_hangs_is_told_before_a_scraper_gives_up() {
                     told.then_some((began, answer))
                 });
                 let took = began.elapsed();
-                assert!(took < Duration::from_secs(4), "{path}: after {took:?}");
+                assert!(took < Duration::from_secs(7), "{path}: after {took:?}");
                 assert!(answer.0 != 503 || answer.2.contains("core did not answer in time"), "{path}: {answer:?}");
             });
         }

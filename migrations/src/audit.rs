@@ -196,7 +196,7 @@ impl Store {
     }
 }
 
-/// Looks at every event of a database file, which may be a copy, or in use: what is committed by now is what counts.
+/// Looks at every event of a database file, which may be a copy, or in use: what is committed when it begins is what counts.
 ///
 /// # Errors
 /// `store.missing`, `store.damaged`, `store.not-in-schema`.
@@ -207,8 +207,10 @@ pub fn audit_file(path: &Path) -> Result<AuditReport> {
         return Err(StoreError::NotInSchema { what: "seals", schema, needs: ring::SCHEMA });
     }
     let whole = || {
+        // One look: who else writes meanwhile must not make it look cut off.
+        let look = db.unchecked_transaction()?;
         let mut audit = Audit::default();
-        while !audited(&db, &mut audit, STEP)? {}
+        while !audited(&look, &mut audit, STEP)? {}
         Ok(audit.report())
     };
     whole().map_err(failed(path, "could not read the events"))
@@ -222,10 +224,9 @@ fn audited(db: &Connection, audit: &mut Audit, rows: u32) -> rusqlite::Result<bo
         return Ok(true);
     };
     if segment.first_id > audit.next {
-        // Pruned meanwhile: the chain now begins after it. What was half looked at went with it.
-        let pruned = ranges
-            .iter()
-            .any(|range| range.first_id == segment.first_id && audit.range.as_ref().is_some_and(|(id, _)| *id < range.first_id));
+        // Pruned meanwhile: log and chain now begin here. What was half looked at went with what was before.
+        let begins = segments.last() == Some(segment) && ranges.first().is_some_and(|range| range.first_id == segment.first_id);
+        let pruned = begins && audit.range.as_ref().is_some_and(|(id, _)| *id < segment.first_id);
         if pruned {
             (audit.commit, audit.range) = (None, None);
             audit.seen = segment.first_id - 1;

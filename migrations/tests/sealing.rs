@@ -103,6 +103,12 @@ fn what_was_cut_out_is_missed_although_the_chain_was_told() {
              UPDATE chain SET last_id = (SELECT max(last_id) FROM segments), head = (SELECT seal FROM events ORDER BY id DESC LIMIT 1)",
         ),
         (
+            "the middle",
+            "UPDATE chain SET last_id = (SELECT last_id FROM segments WHERE slot = 2), head = (SELECT anchor FROM segments WHERE slot = 4);
+             INSERT INTO chain (first_id, anchor) SELECT first_id, anchor FROM segments WHERE slot = 4;
+             DELETE FROM events_03; DELETE FROM segments WHERE slot = 3; DELETE FROM segment_topics WHERE slot = 3",
+        ),
+        (
             "everything",
             "DELETE FROM events_00; DELETE FROM events_01; DELETE FROM events_02; DELETE FROM events_03; DELETE FROM events_04;
              DELETE FROM events_05; DELETE FROM events_06; DELETE FROM events_07; DELETE FROM segments; DELETE FROM chain;
@@ -114,14 +120,17 @@ fn what_was_cut_out_is_missed_although_the_chain_was_told() {
              UPDATE chain SET first_id = (SELECT first_id FROM segments WHERE slot = 2), anchor = (SELECT anchor FROM segments WHERE slot = 2)",
         ),
     ];
-    for (name, sql) in ways {
+    // What is written then begins a segment, and stands in the one before it.
+    for ((name, sql), most) in ways.iter().flat_map(|way| [(way, 60), (way, 100_000)]) {
         let (_folder, path) = filled();
         let db = Connection::open(&path).unwrap();
         let newest: u8 = db.query_row("SELECT slot FROM segments ORDER BY last_id DESC LIMIT 1", (), |row| row.get(0)).unwrap();
         let sql = sql.replace("events_NEWEST", &format!("events_{newest:02}")).replace("NEWEST", &newest.to_string());
         db.execute_batch(&sql).unwrap();
         drop(db);
-        fill(&mut Store::open(&path).unwrap(), &mut Dice(6), 7);
+        let mut store = Store::open(&path).unwrap();
+        store.full_at(most);
+        fill(&mut store, &mut Dice(6), 7);
         let report = audited(&path);
         assert!(!report.whole, "{name} was not missed: {report:?}");
         let broken = report.broken.clone().unwrap();

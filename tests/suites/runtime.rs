@@ -172,8 +172,9 @@ fn crash_loop(release: Release) {
         println!("{release:?}: {unit} was started again after {waited:?} ms, then given up");
         assert_eq!(waited.len(), 3, "fewer than five restarts");
         for (wait, at_least) in waited.iter().zip([1_000, 3_000, 7_000]) {
-            assert!((at_least - 100..at_least + 1_900).contains(wait), "each wait is longer than the one before: {waited:?}");
+            assert!((at_least - 100..at_least + 5_000).contains(wait), "each wait has its length: {waited:?}");
         }
+        assert!(waited.is_sorted_by(|one, next| *next > one + 500), "each wait is longer than the one before: {waited:?}");
         assert_eq!(property(node, unit, "Result"), "signal", "it stays failed, with the reason of its last end");
     }
     // Callers are told at once.

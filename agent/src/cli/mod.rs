@@ -245,7 +245,7 @@ Examples:
 Without arguments, events are read from standard input, one JSON object a line:
   {\"topic\": \"door.opened\", \"body\": \"front door\", \"severity\": \"info\"}
 Up to 1000 events become one commit. Only root and the user smolotchi may append. What core writes itself nobody else may: topics that
-begin with artifact, baseline, clock, config, core, events, finding, job, lease, profile, run, sensor, stage or unit.")]
+begin with artifact, baseline, clock, config, core, events, finding, job, lease, profile, run or stage.")]
     Append {
         /// What it is about: words of a-z, 0-9, - and _, joined by dots.
         #[arg(requires = "body")]

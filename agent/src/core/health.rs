@@ -1,8 +1,8 @@
 //! What core says about itself and the other services: the facts are gathered by the caller (of services: here), and decided here.
 
+use super::Core;
 use super::heartbeat::stale_ms;
 use super::senses::observe;
-use super::{Core, READ_TIME};
 use crate::clock;
 use crate::senses::World;
 use crate::wire::readings::Unit;
@@ -46,8 +46,10 @@ pub(super) fn decide(facts: &Facts, services: Vec<Check>) -> Health {
     checks.into()
 }
 
-/// So long what was seen of the services is good for the next who ask.
-const FRESH: Duration = Duration::from_secs(2);
+/// So long what was seen of the services, or that it could not be seen, is good for the next who ask.
+const FRESH: Duration = Duration::from_secs(5);
+/// So long systemd may take: who asks for health must not wait for it.
+const SYSTEMD_TIME: Duration = Duration::from_secs(1);
 
 /// How the services stood last, and when by CLOCK_BOOTTIME.
 pub(super) type Services = tokio::sync::Mutex<Option<(u64, Vec<Check>)>>;
@@ -58,20 +60,18 @@ pub(super) async fn services(core: &Core) -> Vec<Check> {
     if !core.settings.read().is_ok_and(|settings| settings.senses.providers.iter().any(|name| name == "units")) {
         return unknown("senses.providers has no units");
     }
-    let look = async {
-        let mut last = core.services.lock().await;
-        if let Some((at_ms, checks)) = last.as_ref() {
-            if u128::from(clock::boottime_ms().saturating_sub(*at_ms)) < FRESH.as_millis() {
-                return checks.clone();
-            }
+    let mut last = core.services.lock().await;
+    if let Some((at_ms, checks)) = last.as_ref() {
+        if u128::from(clock::boottime_ms().saturating_sub(*at_ms)) < FRESH.as_millis() {
+            return checks.clone();
         }
-        let checks = match observe(core, World::units).await {
-            Ok(seen) => seen.reason.map_or_else(|| judged(&seen.items), |why| unknown(&why)),
-            Err(fault) => unknown(&fault.to_string()),
-        };
-        last.insert((clock::boottime_ms(), checks)).1.clone()
+    }
+    let checks = match tokio::time::timeout(SYSTEMD_TIME, observe(core, World::units)).await {
+        Ok(Ok(seen)) => seen.reason.map_or_else(|| judged(&seen.items), |why| unknown(&why)),
+        Ok(Err(fault)) => unknown(&fault.to_string()),
+        Err(_) => unknown("systemd did not answer in time"),
     };
-    tokio::time::timeout(READ_TIME, look).await.unwrap_or_else(|_| unknown("systemd did not answer in time"))
+    last.insert((clock::boottime_ms(), checks)).1.clone()
 }
 
 /// One that failed is ill. One that doesn't run may wait for its socket or timer, or have been switched off: it is only told.
@@ -90,6 +90,7 @@ fn judged(units: &[Unit]) -> Vec<Check> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::Verdict;
 
     #[test]
     fn a_failed_service_makes_unhealthy() {
@@ -115,7 +116,6 @@ mod tests {
         ];
         assert_eq!(checks, expected);
     }
-    use crate::wire::Verdict;
 
     #[test]
     fn each_fact_alone_makes_unhealthy() {

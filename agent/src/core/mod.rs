@@ -97,6 +97,13 @@ impl Core {
         self.owner.call(job).await?.map_err(store_fault)
     }
 
+    /// Wakes those who wait for the next event, after work that wrote some but went past [`Core::store`].
+    async fn tell_newest(&self) -> Result<()> {
+        let id = self.owner.call(|store| store.newest_id()).await?.map_err(store_fault)?;
+        self.newest.send_if_modified(|known| is_newer(known, id));
+        Ok(())
+    }
+
     /// Reads the figures of the event log, but doesn't wait for ever.
     async fn summary(&self) -> Result<smolotchi_store::Summary> {
         let read = tokio::time::timeout(READ_TIME, self.store(|store| store.summary())).await;

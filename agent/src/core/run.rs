@@ -65,13 +65,19 @@ pub(crate) fn run(paths: &Paths, socket: Option<&Path>) -> Result<Exit> {
 
 /// Takes the state folder for this core alone, so that a second one doesn't live on the same database. Errors: `store.busy`.
 fn alone(state: &Path) -> Result<Option<File>> {
-    // A folder that is not there has no database either: who opens that says so.
-    let Ok(folder) = File::open(state) else { return Ok(None) };
+    let folder = match File::open(state) {
+        Ok(folder) => folder,
+        // No database either: who opens that says so.
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(Fault::io("could not open the state folder", state, &error)),
+    };
     match rustix::fs::flock(&folder, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(Some(folder)),
         Err(Errno::WOULDBLOCK) => Err(Fault::new(Code::StoreBusy, "another core has this state folder")
             .hint("there is one core for a machine: systemctl status smolotchi-core")
             .fact("path", state.display().to_string())),
+        // A file system without locks must not keep core from starting.
+        Err(Errno::NOLCK | Errno::OPNOTSUPP | Errno::NOSYS) => Ok(None),
         Err(error) => Err(Fault::io("could not lock the state folder", state, &error.into())),
     }
 }

@@ -219,6 +219,11 @@ impl Memory {
         self.since_ms = Some(boottime_ms);
     }
 
+    /// The sensors that are there, by name.
+    pub(crate) fn read(&self) -> impl Iterator<Item = &str> {
+        self.sensors.iter().filter(|(_, sensor)| sensor.gone_ms.is_none()).map(|(name, _)| &**name)
+    }
+
     /// Every sensor, by name.
     pub(crate) fn newest(&self) -> impl Iterator<Item = Newest<'_>> {
         self.sensors.iter().map(|(name, sensor)| Newest {

@@ -578,7 +578,7 @@ mod tests {
         // Nobody gives way: the one loop waits for a seat, the other one goes on.
         let seats = door.seats.clone().acquire_many_owned(SEATS as u32).await.unwrap();
         let waiting = tokio::spawn(ask(addresses[0]));
-        while pinged(Duration::from_millis(200)).await {}
+        while pinged(Duration::from_secs(1)).await {}
         assert!(!pinged(Duration::from_millis(500)).await, "no ping while one of them stands still");
         drop(seats);
         assert!(pinged(DRAIN_TIME).await, "and again once it goes on");

@@ -27,8 +27,8 @@ use std::time::Duration;
 /// How long a page waits for core: longer than an upgrade takes it away, and short enough for who looks at a page whose
 /// core is down. Shorter than a stop of web waits for answers under way.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// How long core may take to answer: one that hangs must show before whoever asks, a scraper for one, gives up itself. The longest
-/// that core works on a call of a page is a search, two seconds.
+/// How long core may take to answer: one that hangs must show before whoever asks, a scraper for one, gives up itself. What core
+/// works on for long for a page is a search, two seconds.
 const ANSWER_TIME: Duration = Duration::from_secs(3);
 
 const HTML: &str = "text/html; charset=utf-8";

@@ -26,7 +26,7 @@ fn judge(_: &Map<String, Value>, observation: &Value) -> Vec<Found> {
         let (title, severity) = match state.as_str() {
             "changed" => (format!("{path} is not what {package} brought"), Severity::Error),
             "missing" => (format!("{path} of {package} is missing"), Severity::Error),
-            "unreadable" => (format!("{path} can't be read"), Severity::Notice),
+            "unreadable" => (format!("{path} can't be read, or not all of it"), Severity::Notice),
             "local" => (format!("{path} is a local setting"), Severity::Info),
             // "same" is what nothing is to be said about.
             _ => return None,

@@ -40,7 +40,7 @@ pub(super) async fn look(look: &Look<'_>) -> Result<Value> {
     let (mut copy, mut seen) = (Map::new(), Vec::new());
     let below = files::below(&look.paths.root().join("etc/smolotchi"));
     let unseen: Vec<_> = below.unseen.iter().map(|folder| files::shown(look.paths.root(), folder)).collect();
-    seen.extend(unseen.iter().map(|name| json!({ "path": name, "state": "left-out", "why": "its files can't be listed" })));
+    seen.extend(unseen.iter().map(|name| json!({ "path": name, "state": "left-out", "why": "not all of its files can be listed" })));
     for path in below.files {
         let name = files::shown(look.paths.root(), &path);
         let left_out = |why: &str| json!({ "path": name, "state": "left-out", "why": why });

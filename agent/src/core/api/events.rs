@@ -214,11 +214,12 @@ fn is_topic(topic: &str) -> Result<(), Fault> {
 async fn retain(State(core): State<Arc<Core>>, body: Result<Bytes, BytesRejection>) -> Answer<wire::Retained> {
     let wire::Retention { max_events, max_age_days, max_bytes, min_free_mib, dry_run } = parse(body)?;
     let min_free_bytes = min_free_mib.map(|mib| mib.saturating_mul(1024 * 1024));
-    let read = core.senses.memory().newest().map(|sensor| sensor.name.to_owned()).collect();
+    let read = core.senses.memory().read().map(str::to_owned).collect();
     let asked = retention::asked(RetentionPolicy { max_events, max_age_days }, max_bytes, min_free_bytes, &core.state, read);
     // Planned with the rest, before anything is removed; the policy of the work is core's own.
     let (work, held_back) = core.old_work().await?;
     let mut retained = retention::apply(&core.owner, asked, dry_run).await?;
+    core.tell_newest().await?;
     if held_back {
         retained.held_back = Some(retention::CLOCK.to_owned());
     }
