@@ -13,8 +13,7 @@ use std::sync::Arc;
 const AGAIN_MS: u64 = 6 * 3600 * 1000;
 /// How long a change may wait for its batch.
 const WAIT_MS: u64 = 30 * 60 * 1000;
-/// So many changes wait half as long: more than a machine at work has in all that time. Never less: one commit costs the card
-/// 60 KB, and 220 KB with so many.
+/// So many changes wait half as long. Never less: one commit costs the card some 60 KB, and more with so many.
 const BATCH: usize = 1024;
 /// The most changes in memory; beyond, the oldest are lost.
 const MOST: usize = 2 * BATCH;
