@@ -382,7 +382,7 @@ fn letters_are_found_in_jobs_and_artifacts_a_stretch_at_a_time() {
     lease(&mut store, "t", 2).unwrap();
     finish(&mut store, 1, "t", Outcome::Refused, 3).unwrap();
     let jobs = |store: &Store, letters: &str, state, page| {
-        let (found, next) = store.search_jobs(letters, state, page).unwrap();
+        let (found, next) = store.search_jobs(Some(letters), state, page).unwrap();
         (found.into_iter().map(|job| job.id).collect::<Vec<_>>(), next)
     };
     for (letters, expected) in
@@ -403,7 +403,7 @@ fn letters_are_found_in_jobs_and_artifacts_a_stretch_at_a_time() {
         store.put_artifact(&NewArtifact { name: format!("Plan-{name}.json"), ..artifact(name, 5, run) }, 1).unwrap();
     }
     let artifacts = |letters: &str, filter: ArtifactFilter| {
-        let (found, next) = store.search_artifacts(letters, &filter, ALL).unwrap();
+        let (found, next) = store.search_artifacts(Some(letters), &filter, ALL).unwrap();
         assert_eq!(next, None);
         found.into_iter().map(|one| one.id).collect::<Vec<_>>()
     };

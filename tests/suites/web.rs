@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 const DEADLINE: Duration = Duration::from_secs(90);
 /// How long a caller waits for its answer meanwhile, at most; in a crowd that does not fit into the kernel's queue it has to knock more than once.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// What web may have at most: memory of its own in KiB (its unit lets it have 24 MiB before it is slowed down, and 40 in all), and open files (1024).
+/// What web may have at most: memory of its own in KiB (its unit lets it have 40), and open files (1024).
 const MAX_KIB: u64 = 16 * 1024;
 const MAX_FILES: u64 = 512;
 /// What it may keep of it afterwards, in KiB.

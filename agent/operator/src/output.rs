@@ -77,6 +77,11 @@ pub fn finish(format: Format, result: Result<Exit, Fault>) -> ExitCode {
     fault.code.exit().into()
 }
 
+/// A count for people: `1 event`, `2 events`.
+pub fn counted(count: u64, word: &str) -> String {
+    format!("{count} {word}{}", if count == 1 { "" } else { "s" })
+}
+
 /// Lays out rows as aligned columns, two spaces apart, without trailing blanks.
 pub fn columns<R: AsRef<[String]>>(rows: &[R]) -> String {
     let width = rows.iter().map(|row| row.as_ref().len()).max().unwrap_or(0);

@@ -8,7 +8,7 @@ use crate::paths::Paths;
 use crate::wire::{Finding, FindingState, RunState, WhyChain};
 use serde::Serialize;
 use serde_json::Value;
-use smolotchi_operator::output::{columns, emit};
+use smolotchi_operator::output::{columns, counted, emit};
 use smolotchi_operator::{Exit, Format, Result, Table};
 use smolotchi_store::BASELINE_ACTION;
 use std::collections::BTreeMap;
@@ -29,7 +29,7 @@ impl Table for Explained {
         let mut rows = vec![
             ["finding".to_owned(), format!("{} {}", finding.id, finding.title)],
             ["".to_owned(), format!("{}, {}, key {}", state_word(finding.state), finding.severity.as_str(), finding.key)],
-            ["".to_owned(), format!("found {} times, first {}, last {}", finding.times, finding.first_at, finding.last_at)],
+            ["".to_owned(), format!("found {}, first {}, last {}", counted(finding.times, "time"), finding.first_at, finding.last_at)],
             ["facts".to_owned(), finding.detail.to_string()],
             [
                 "profile".to_owned(),
@@ -52,9 +52,9 @@ impl Table for Explained {
             },
         ]);
         if !self.observation.is_null() {
-            let items = self.observation["items"].as_array().map_or(0, Vec::len);
+            let items = self.observation["items"].as_array().map_or(0, |items| items.len() as u64);
             let at = self.observation["at"].as_str().map(|at| format!(", at {at}")).unwrap_or_default();
-            rows.push(["".to_owned(), format!("the action saw {items} things{at}")]);
+            rows.push(["".to_owned(), format!("the action saw {}{at}", counted(items, "thing"))]);
         }
         rows.push([
             "baseline".to_owned(),

@@ -27,15 +27,17 @@ pub(crate) const ARTIFACTS: &str = "WHERE id >= ?1 AND id < ?2 AND (?5 IS NULL O
      AND (name LIKE ?4 ESCAPE '\\' OR kind LIKE ?4 ESCAPE '\\' OR media LIKE ?4 ESCAPE '\\') ORDER BY id DESC LIMIT ?3";
 
 impl Store {
-    /// Jobs with these letters, whatever their case, in kind, profile, error, or the name of who asked; and where to go on, also if none was found
-    /// so far.
-    pub fn search_jobs(&self, letters: &str, state: Option<JobState>, page: Page) -> Result<(Vec<Job>, Option<i64>)> {
+    /// Jobs with these letters, whatever their case, in kind, profile, error, or the name of who asked (all jobs without letters); and where to go
+    /// on, also if none was found so far.
+    pub fn search_jobs(&self, letters: Option<&str>, state: Option<JobState>, page: Page) -> Result<(Vec<Job>, Option<i64>)> {
+        let Some(letters) = letters else { return self.jobs(state, page).map(|jobs| listed(jobs, page)) };
         let more = [text(state.map(JobState::as_str))];
         self.search("jobs", &format!("SELECT {} FROM jobs {JOBS}", jobs::COLUMNS), letters, page, more.into(), jobs::job)
     }
 
     /// The same for artifacts: in name, kind and media type.
-    pub fn search_artifacts(&self, letters: &str, filter: &ArtifactFilter, page: Page) -> Result<(Vec<Artifact>, Option<i64>)> {
+    pub fn search_artifacts(&self, letters: Option<&str>, filter: &ArtifactFilter, page: Page) -> Result<(Vec<Artifact>, Option<i64>)> {
+        let Some(letters) = letters else { return self.artifacts(filter, page).map(|artifacts| listed(artifacts, page)) };
         let ArtifactFilter { kind, job, run, sha256, state } = filter;
         let more = [
             text(state.map(super::ArtifactState::as_str)),
@@ -75,6 +77,12 @@ impl Store {
         };
         read().map_err(failed(&self.path, "could not search"))
     }
+}
+
+/// A page that was not searched, and where it goes on.
+fn listed<T: Listed>(rows: Vec<T>, page: Page) -> (Vec<T>, Option<i64>) {
+    let on = next(&rows, page.limit);
+    (rows, on)
 }
 
 fn text(text: Option<&str>) -> Value {

@@ -96,13 +96,7 @@ async fn artifacts(State(core): State<Arc<Core>>, uri: Uri) -> Answer<wire::Arti
     let Which { kind, job, run, sha256, state, search, before, limit } = query(&uri)?;
     let page = Page { before, limit: super::limit(limit)? };
     let filter = ArtifactFilter { kind, job, run, sha256, state };
-    let look = move |store: &mut Store| match search {
-        Some(letters) => store.search_artifacts(&letters, &filter, page),
-        None => store.artifacts(&filter, page).map(|artifacts| {
-            let next = smolotchi_store::next(&artifacts, page.limit);
-            (artifacts, next)
-        }),
-    };
+    let look = move |store: &mut Store| store.search_artifacts(search.as_deref(), &filter, page);
     let (artifacts, next) = core.store(look).await?;
     Ok(Json(wire::Artifacts { artifacts: artifacts.into_iter().map(shown).collect(), next }))
 }

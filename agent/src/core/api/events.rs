@@ -250,6 +250,16 @@ mod tests {
     use std::cell::RefCell;
 
     #[test]
+    fn the_help_names_cores_own_topics() {
+        let command = <crate::cli::Cli as clap::CommandFactory>::command();
+        let append = command.find_subcommand("events").unwrap().find_subcommand("append").unwrap();
+        let help = append.get_after_help().unwrap().to_string();
+        let (_, own) = help.split_once("begin with ").unwrap();
+        let own: Vec<_> = own.trim_end_matches('.').split([',', ' ']).filter(|word| !["", "or"].contains(word)).collect();
+        assert_eq!(own, OWN_TOPICS);
+    }
+
+    #[test]
     fn topics_are_words_and_none_of_cores_own() {
         let long = "a".repeat(128);
         for topic in ["t", "disk.full", "a-b.c_d.9", "corex", "runs.a", long.as_str()] {

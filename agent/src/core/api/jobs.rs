@@ -87,13 +87,7 @@ pub(super) fn not_held(id: i64) -> Fault {
 async fn jobs(State(core): State<Arc<Core>>, uri: Uri) -> Answer<wire::Jobs> {
     let Which { state, search, before, limit } = query(&uri)?;
     let page = Page { before, limit: super::limit(limit)? };
-    let look = move |store: &mut Store| match search {
-        Some(letters) => store.search_jobs(&letters, state, page),
-        None => store.jobs(state, page).map(|jobs| {
-            let next = smolotchi_store::next(&jobs, page.limit);
-            (jobs, next)
-        }),
-    };
+    let look = move |store: &mut Store| store.search_jobs(search.as_deref(), state, page);
     let (jobs, next) = core.store(look).await?;
     Ok(Json(wire::Jobs { jobs: jobs.into_iter().map(shown).collect(), next }))
 }
