@@ -9,6 +9,8 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+/// The user of core, and of the database.
+pub(crate) const CORE: &str = "smolotchi";
 /// The user of the ai worker.
 pub(crate) const AI: &str = "smolotchi-ai";
 /// The user of web.

@@ -17,6 +17,7 @@ mod leases;
 mod memory;
 mod notify;
 mod paths;
+mod powers;
 mod redact;
 mod release;
 mod senses;

@@ -47,6 +47,16 @@ impl Paths {
         self.at("run/smolotchi").join(CALLERS).join(user)
     }
 
+    /// Where a service with a capability is asked, while the operator has it on.
+    pub(crate) fn power_socket(&self, name: &str) -> PathBuf {
+        self.at(&format!("run/smolotchi/{name}.sock"))
+    }
+
+    /// What a link had before it was taken down, for as long as that is not put back.
+    pub(crate) fn net_note(&self) -> PathBuf {
+        self.at("run/smolotchi/net/restart.json")
+    }
+
     /// Core's heartbeat.
     pub(crate) fn heartbeat(&self) -> PathBuf {
         self.at("run/smolotchi/core/heartbeat.json")

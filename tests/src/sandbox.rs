@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 /// The services, in the order of the tables.
-pub const SERVICES: [&str; 7] = ["core", "web", "ai", "prune", "display", "install-change", "install-heal"];
+pub const SERVICES: [&str; 9] = ["core", "web", "ai", "prune", "display", "arp", "net", "install-change", "install-heal"];
 
 /// The file that denies. A file of this name in a more specific folder replaces it.
 pub const BASELINE: &str = "10-baseline.conf";
@@ -233,11 +233,14 @@ impl Sandbox {
     }
 }
 
-/// The values of a list. A device's rights are part of it.
+/// The values of a list. A device's rights are part of it; what is taken away is another value than what is given.
 fn words(directive: &Directive) -> Vec<String> {
     match directive.name.as_str() {
         "DeviceAllow" => vec![directive.value.clone()],
-        _ => directive.value.split_whitespace().map(str::to_owned).collect(),
+        _ => {
+            let (mark, values) = directive.value.strip_prefix('~').map_or(("", directive.value.as_str()), |values| ("~", values));
+            values.split_whitespace().map(|word| format!("{mark}{word}")).collect()
+        }
     }
 }
 
@@ -303,8 +306,11 @@ mod tests {
 
     #[test]
     fn what_stands_twice_in_the_unit_or_without_a_reason_is_found() {
-        let good =
-            sandbox("Type=notify", "# r\nPrivateTmp=yes\nSystemCallFilter=a b\nProcSubset=pid", "# r\nSystemCallFilter=c\nProcSubset=all");
+        let good = sandbox(
+            "Type=notify",
+            "# r\nPrivateTmp=yes\nSystemCallFilter=a b\nProcSubset=pid",
+            "# r\nSystemCallFilter=c\nSystemCallFilter=~a\nProcSubset=all",
+        );
         assert_eq!(good.faults(), Vec::<String>::new());
         let reset = sandbox("", "# r\nInaccessiblePaths=/a /b", "# r\nInaccessiblePaths=\nInaccessiblePaths=/a");
         assert_eq!(reset.faults(), Vec::<String>::new());

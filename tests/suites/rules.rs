@@ -287,6 +287,30 @@ fn every_service_of_the_agent_has_its_bounds() {
     assert!(seen >= 4, "{seen}");
 }
 
+/// Nothing of the agent starts over packages that a power cut left half-done, and what was called off for mending them comes back.
+#[test]
+fn the_healer_comes_before_every_unit_of_the_agent() {
+    let folder = root().join("systemd/system");
+    let healer = std::fs::read_to_string(folder.join("smolotchi-install-heal.service")).unwrap();
+    let before: Vec<&str> = healer.lines().filter_map(|line| line.strip_prefix("Before=")).flat_map(str::split_whitespace).collect();
+    let code = std::fs::read_to_string(root().join("installer/src/heal/mod.rs")).unwrap();
+    let mut seen = 0;
+    for entry in std::fs::read_dir(&folder).unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        let is_unit = [".service", ".socket", ".timer"].iter().any(|end| name.ends_with(end));
+        if !is_unit || !name.starts_with("smolotchi-") || name.starts_with("smolotchi-install") {
+            continue;
+        }
+        seen += 1;
+        let stem = name.split_once('@').map_or(name.as_str(), |(stem, _)| stem);
+        assert!(before.iter().any(|unit| unit.starts_with(stem)), "the healer doesn't come before {name}");
+        if std::fs::read_to_string(folder.join(&name)).unwrap().contains("\n[Install]\n") {
+            assert_eq!(code.matches(&format!("\"{name}\"")).count(), 2, "the healer doesn't call {name} off and start it again");
+        }
+    }
+    assert!(seen >= 14, "{seen}");
+}
+
 /// Whoever meets exit 40 or 50 finds a page, and each page is of a code that there is.
 #[test]
 fn every_code_that_calls_an_operator_has_a_runbook() {

@@ -53,8 +53,9 @@ fn restarts(node: &Node, unit: &str) -> u64 {
     property(node, unit, "NRestarts").parse().unwrap()
 }
 
-/// Not for any order: the installer's own, a display without a panel, and sockets that live and die with core.
-const APART: [&str; 4] = ["smolotchi-install", "smolotchi-display", "smolotchi-senses", "smolotchi-caller"];
+/// Not for any order: the installer's own, a display without a panel, what is off as shipped, and sockets that live and die with core.
+const APART: [&str; 6] =
+    ["smolotchi-install", "smolotchi-display", "smolotchi-arp", "smolotchi-net.", "smolotchi-senses", "smolotchi-caller"];
 
 /// The agent's services and sockets, whatever this version has.
 fn units(node: &Node) -> Vec<String> {

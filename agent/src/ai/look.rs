@@ -8,6 +8,7 @@ use serde_json::Value;
 use smolotchi_operator::{Code, Result};
 
 /// The surroundings of one step.
+#[derive(Clone, Copy)]
 pub(crate) struct Look<'a> {
     /// Core.
     pub(crate) client: &'a Client,
@@ -19,6 +20,8 @@ pub(crate) struct Look<'a> {
     pub(crate) job_id: i64,
     /// Of the job's lease.
     pub(crate) token: &'a str,
+    /// The approved request of the step, if it needed one.
+    pub(crate) stage: Option<i64>,
 }
 
 impl Look<'_> {
@@ -27,6 +30,15 @@ impl Look<'_> {
         let path = format!("/v1/observations/{kind}");
         match patiently(async || self.client.get(&path).await).await {
             Err(fault) if fault.code == Code::CoreRequest => Ok(super::actions::absent("core has no such sense")),
+            Err(fault) if fault.code == Code::CoreBusy => Ok(super::actions::absent("others kept core busy")),
+            other => other,
+        }
+    }
+
+    /// Has core look, or do, something for this job. A core that has no such call, and one that others keep busy, is an absent one.
+    pub(crate) async fn ask(&self, path: &str, question: &Value) -> Result<Value> {
+        match patiently(async || self.client.post(path, question).await).await {
+            Err(fault) if fault.code == Code::CoreRequest => Ok(super::actions::absent("core has no such call")),
             Err(fault) if fault.code == Code::CoreBusy => Ok(super::actions::absent("others kept core busy")),
             other => other,
         }

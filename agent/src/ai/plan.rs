@@ -3,6 +3,7 @@
 use super::actions::{self, Action, Kind};
 use super::policy::{Network, Policy};
 use super::profile::{Profile, Step};
+use crate::powers::Power;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -112,7 +113,8 @@ fn planned(step: &Step, number: u32, policy: &Policy, runs_last_hour: u64) -> Pl
         Err((rule, reason)) => return done(step.parameters.clone(), deny(rule, reason)),
     };
     let word = if action.risk > policy.max_risk {
-        let reason = format!("its risk is {risk}, and only up to {} is allowed without asking", policy.max_risk.as_str());
+        let on = parameters.get("interface").and_then(Value::as_str).map(subject).unwrap_or_default();
+        let reason = format!("{on}its risk is {risk}, and only up to {} is allowed without asking", policy.max_risk.as_str());
         word("policy.max_risk", Verdict::Stage, reason, risk)
     } else {
         word("policy.max_risk", Verdict::Allow, format!("its risk is {risk}, which is allowed without asking"), risk)
@@ -133,6 +135,7 @@ fn resolve(action: &Action, step: &Step, policy: &Policy) -> Result<Map<String, 
         }
         let value = match parameter.kind {
             Kind::Integer { usual, .. } => Some(given.cloned().unwrap_or_else(|| usual.into())),
+            Kind::Interface(power) => Some(one_of(given, power, action, policy)?),
             Kind::Interfaces => scope(given, &policy.interfaces, |name| policy.interfaces.iter().any(|allowed| allowed == name))
                 .map_err(|name| ("policy.interfaces", format!("{name} is not among the allowed interfaces")))?,
             Kind::Networks => scope(given, &policy.networks, |network| lies_in(network, &policy.networks))
@@ -154,6 +157,22 @@ fn scope(given: Option<&Value>, allowed: &[String], fits: impl Fn(&str) -> bool)
     outside.map_or_else(|| Ok(Some(given.clone())), |item| Err(item.to_owned()))
 }
 
+/// One interface of a service with a capability: the one that the step names, or the only one that there is.
+fn one_of(given: Option<&Value>, power: Power, action: &Action, policy: &Policy) -> Result<Value, (&'static str, String)> {
+    let name = match (given.and_then(Value::as_str), power.interfaces(policy)) {
+        (Some(name), _) => name,
+        (None, [only]) => only,
+        (None, []) => return Err((power.setting(), "no interface is allowed".to_owned())),
+        (None, all) => return Err((power.setting(), format!("the step names no interface, and {} are allowed", all.len()))),
+    };
+    power.refuses(policy, action.name, name).map_or_else(|| Ok(name.into()), Err)
+}
+
+/// How the words of a stage request begin that is about one interface. Core looks for them before it does what was approved.
+pub(crate) fn subject(interface: &str) -> String {
+    format!("on {interface}: ")
+}
+
 fn lies_in(network: &str, allowed: &[String]) -> bool {
     let Some(network) = Network::parse(network) else { return false };
     allowed.iter().filter_map(|outer| Network::parse(outer)).any(|outer| outer.holds(&network))
@@ -172,6 +191,8 @@ pub(crate) mod tests {
             max_risk: Risk::Passive,
             interfaces: Vec::new(),
             networks: Vec::new(),
+            arp_interfaces: Vec::new(),
+            net_interfaces: Vec::new(),
             runs_per_hour: 12,
             decision_hours: 24,
         }
@@ -188,6 +209,7 @@ pub(crate) mod tests {
         let eth0 = || Policy { interfaces: vec!["eth0".into()], networks: vec!["192.0.2.0/24".into()], ..policy() };
         let none = || Policy { actions: Vec::new(), ..policy() };
         let bold = || Policy { max_risk: Risk::Record, ..policy() };
+        let wired = || Policy { arp_interfaces: vec!["eth0".into()], net_interfaces: vec!["wlan0".into(), "usb0".into()], ..bold() };
         let free = || Policy { runs_per_hour: 0, ..policy() };
         let cases = [
             ("neighbours", json!({}), policy(), 0, Verdict::Allow, "policy.max_risk", json!({})),
@@ -227,6 +249,23 @@ pub(crate) mod tests {
             ("disk-forecast", json!({"days":"3"}), policy(), 0, Verdict::Deny, "registry", json!({"days":"3"})),
             ("configuration-snapshot", json!({}), policy(), 0, Verdict::Stage, "policy.max_risk", json!({})),
             ("configuration-snapshot", json!({}), bold(), 0, Verdict::Allow, "policy.max_risk", json!({})),
+            ("arp-listen", json!({}), policy(), 0, Verdict::Deny, "policy.arp_interfaces", json!({})),
+            ("arp-listen", json!({}), wired(), 0, Verdict::Allow, "policy.max_risk", json!({"interface":"eth0","seconds":30})),
+            ("arp-listen", json!({"interface":"wlan0"}), wired(), 0, Verdict::Deny, "policy.arp_interfaces", json!({"interface":"wlan0"})),
+            ("arp-listen", json!({"interface":7}), wired(), 0, Verdict::Deny, "registry", json!({"interface":7})),
+            ("arp-listen", json!({"seconds":61}), wired(), 0, Verdict::Deny, "registry", json!({"seconds":61})),
+            ("link-restart", json!({}), policy(), 0, Verdict::Deny, "policy.net_interfaces", json!({})),
+            ("link-restart", json!({}), wired(), 0, Verdict::Deny, "policy.net_interfaces", json!({})),
+            ("link-restart", json!({"interface":"usb0"}), wired(), 0, Verdict::Stage, "policy.max_risk", json!({"interface":"usb0"})),
+            (
+                "neighbours-flush",
+                json!({"interface":"eth0"}),
+                wired(),
+                0,
+                Verdict::Deny,
+                "policy.net_interfaces",
+                json!({"interface":"eth0"}),
+            ),
             ("no-such-thing", json!({"x":1}), policy(), 0, Verdict::Deny, "registry", json!({"x":1})),
         ];
         for (action, parameters, policy, runs, verdict, rule, resolved) in cases {
@@ -246,6 +285,9 @@ pub(crate) mod tests {
                 match (dice.below(2), parameter.kind) {
                     (0, _) => continue,
                     (_, Kind::Integer { min, .. }) => parameters.insert(parameter.name.into(), json!(min - 1 + dice.below(4) as i64)),
+                    (_, Kind::Interface(_)) => {
+                        parameters.insert(parameter.name.into(), json!(["eth0", "wlan0", "usb0"][dice.below(3) as usize]))
+                    }
                     (_, Kind::Interfaces) => parameters.insert(parameter.name.into(), json!(some(dice, &["eth0", "wlan0", "usb0"]))),
                     (_, Kind::Networks) => {
                         parameters.insert(parameter.name.into(), json!(some(dice, &["192.0.2.0/25", "10.0.0.0/8", "::/0"])))
@@ -263,6 +305,8 @@ pub(crate) mod tests {
         strict.max_risk = if dice.below(2) == 0 { Risk::Passive } else { Risk::Record };
         strict.interfaces = ["eth0", "wlan0"].iter().filter(|_| dice.below(2) == 0).map(|name| (*name).to_owned()).collect();
         strict.networks = ["192.0.2.0/24", "10.0.0.0/8"].iter().filter(|_| dice.below(2) == 0).map(|net| (*net).to_owned()).collect();
+        strict.arp_interfaces = ["eth0", "wlan0"].iter().filter(|_| dice.below(2) == 0).map(|name| (*name).to_owned()).collect();
+        strict.net_interfaces = ["eth0", "usb0"].iter().filter(|_| dice.below(2) == 0).map(|name| (*name).to_owned()).collect();
         strict.runs_per_hour = dice.below(4);
         strict
     }
@@ -277,8 +321,13 @@ pub(crate) mod tests {
             let made = plan(&profile, "00", &policy, runs);
             assert_eq!(serde_json::to_vec(&made).unwrap(), serde_json::to_vec(&plan(&profile, "00", &policy, runs)).unwrap());
             assert_eq!(serde_json::from_slice::<Plan>(&serde_json::to_vec(&made).unwrap()).unwrap(), made, "seed {seed}");
-            let loose =
-                Policy { interfaces: Vec::new(), networks: Vec::new(), runs_per_hour: 0, max_risk: Risk::Active, ..super::tests::policy() };
+            let loose = Policy {
+                runs_per_hour: 0,
+                max_risk: Risk::Active,
+                arp_interfaces: policy.arp_interfaces.clone(),
+                net_interfaces: policy.net_interfaces.clone(),
+                ..super::tests::policy()
+            };
             for (step, freer) in made.steps.iter().zip(plan(&profile, "00", &loose, runs).steps) {
                 if step.word.verdict == Verdict::Deny {
                     continue;
@@ -293,6 +342,14 @@ pub(crate) mod tests {
                         .and_then(Value::as_array)
                         .is_none_or(|items| items.iter().all(|item| fits(item.as_str().unwrap())))
                 };
+                for parameter in action.parameters {
+                    if let Kind::Interface(power) = parameter.kind {
+                        assert!(
+                            power.interfaces(&policy).iter().any(|name| *name == step.parameters[parameter.name]),
+                            "seed {seed}: {step:?}"
+                        );
+                    }
+                }
                 assert!(policy.interfaces.is_empty() || within("interfaces", &|name| policy.interfaces.iter().any(|one| one == name)));
                 assert!(
                     policy.networks.is_empty() || within("networks", &|network| lies_in(network, &policy.networks)),
@@ -301,6 +358,7 @@ pub(crate) mod tests {
                 for parameter in action.parameters {
                     let limited = match parameter.kind {
                         Kind::Integer { .. } => true,
+                        Kind::Interface(_) => true,
                         Kind::Interfaces => !policy.interfaces.is_empty(),
                         Kind::Networks => !policy.networks.is_empty(),
                     };

@@ -15,6 +15,12 @@ pub(crate) struct Policy {
     pub(crate) interfaces: Vec<String>,
     /// The networks that may be looked at; empty: all.
     pub(crate) networks: Vec<String>,
+    /// The interfaces that may be listened on for ARP; empty: none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) arp_interfaces: Vec<String>,
+    /// The interfaces whose link and neighbour table may be changed; empty: none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) net_interfaces: Vec<String>,
     /// The most runs that may begin within an hour; 0: no limit.
     pub(crate) runs_per_hour: u64,
     /// How long a step waits for somebody's word.
@@ -26,9 +32,9 @@ pub(crate) fn is_action(text: &str) -> bool {
     actions::find(text).is_some()
 }
 
-/// The name of a risk class that may be allowed without asking. What sends something always needs somebody's word.
+/// The name of a risk class that may be allowed without asking. What changes the network or sends something always needs somebody's word.
 pub(crate) fn is_risk(text: &str) -> bool {
-    risk(text).is_some_and(|risk| risk < Risk::Active)
+    risk(text).is_some_and(|risk| risk < Risk::Change)
 }
 
 /// The risk class of this name.

@@ -42,7 +42,7 @@ pub(super) async fn carry_out(client: &Client, paths: &Paths, job: &Job, token: 
     let newest = newest.ok_or_else(|| Fault::new(Code::ProfileUnknown, "there is no such profile").fact("profile", name.as_str()))?;
     let begin = BeginRun { job_id: job.id, token: token.to_owned(), profile: name, profile_version: newest.version };
     let run: Run = client.post("/v1/runs", &begin).await?;
-    let mut course = Course { look: Look { client, paths, run_id: run.id, job_id: job.id, token }, run };
+    let mut course = Course { look: Look { client, paths, run_id: run.id, job_id: job.id, token, stage: None }, run };
     if course.run.state == RunState::Done {
         return Ok(Left::Done(json!({ "run": course.run.id })));
     }
@@ -102,6 +102,7 @@ impl Course<'_> {
     /// One step: what came of it, or nothing yet because somebody has to decide first.
     async fn step(&self, plan: &Plan, step: &Planned) -> Result<Option<Seen>> {
         let seen = |came, why, observation| Seen { step: step.step, action: step.action.clone(), came, why, observation };
+        let mut look = self.look;
         let allowed = match step.word.verdict {
             Verdict::Deny => return Ok(Some(seen(Came::Denied, Some(format!("{}: {}", step.word.rule, step.word.reason)), Value::Null))),
             Verdict::Allow => None,
@@ -112,13 +113,16 @@ impl Course<'_> {
                     format!("stage {} was {} by {by}: {}", stage.id, word(stage.state), stage.why.as_deref().unwrap_or("no reason given"));
                 match stage.state {
                     StageState::Pending => return Ok(None),
-                    StageState::Approved => Some(why),
+                    StageState::Approved => {
+                        look.stage = Some(stage.id);
+                        Some(why)
+                    }
                     StageState::Denied | StageState::Expired => return Ok(Some(seen(Came::Refused, Some(why), Value::Null))),
                 }
             }
         };
         let observation = match actions::find(&step.action) {
-            Some(action) => actions::look(action, &step.parameters, &self.look).await?,
+            Some(action) => actions::look(action, &step.parameters, &look).await?,
             None => actions::absent("this release has no such action"),
         };
         Ok(Some(seen(Came::Looked, allowed, observation)))

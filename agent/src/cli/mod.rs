@@ -4,6 +4,7 @@ mod ai;
 pub(crate) mod care;
 mod display;
 mod events;
+mod powers;
 mod readings;
 mod secrets;
 mod work;
@@ -185,6 +186,12 @@ Runs as smolotchi-core.service, with the socket of smolotchi-core.socket. By han
 Runs as smolotchi-web.service, with the socket of smolotchi-web.socket. By hand, for development:
   smolotchi web --listen 127.0.0.1:8080")]
     Web(Web),
+    /// Hear who speaks ARP on an interface, for core (service, off as shipped).
+    #[command(after_help = powers::ARP)]
+    Arp(Power),
+    /// Restart a link or empty a neighbour table, for core (service, off as shipped).
+    #[command(after_help = powers::NET)]
+    Net(Net),
     /// Show the machine's status on e-paper (service), in a picture or on the terminal.
     #[command(after_help = display::HELP)]
     Display(Display),
@@ -205,6 +212,25 @@ pub(crate) struct Core {
     /// Bind this socket when systemd hands none in.
     #[arg(long, value_name = "PATH")]
     pub(crate) socket: Option<PathBuf>,
+}
+
+/// Options of `arp`.
+#[derive(Debug, Args)]
+pub(crate) struct Power {
+    /// Bind this socket when systemd hands none in.
+    #[arg(long, value_name = "PATH")]
+    pub(crate) socket: Option<PathBuf>,
+}
+
+/// Options of `net`.
+#[derive(Debug, Args)]
+pub(crate) struct Net {
+    /// Bind this socket when systemd hands none in.
+    #[arg(long, value_name = "PATH", conflicts_with = "finish")]
+    pub(crate) socket: Option<PathBuf>,
+    /// Do what a process before began and was ended at (the unit's ExecStopPost=).
+    #[arg(long)]
+    pub(crate) finish: bool,
 }
 
 /// Options of `web`.
@@ -245,7 +271,7 @@ Examples:
 Without arguments, events are read from standard input, one JSON object a line:
   {\"topic\": \"door.opened\", \"body\": \"front door\", \"severity\": \"info\"}
 Up to 1000 events become one commit. Only root and the user smolotchi may append. What core writes itself nobody else may: topics that
-begin with artifact, baseline, clock, config, core, events, finding, job, lease, profile, run or stage.")]
+begin with artifact, baseline, clock, config, core, events, finding, job, lease, network, profile, run or stage.")]
     Append {
         /// What it is about: words of a-z, 0-9, - and _, joined by dots.
         #[arg(requires = "body")]

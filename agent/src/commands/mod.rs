@@ -23,7 +23,7 @@ mod work;
 
 use crate::cli::{AuditVerb, Cli, Verb};
 use crate::paths::Paths;
-use crate::{core, display, web};
+use crate::{core, display, powers, web};
 use smolotchi_operator::{Exit, Result};
 
 /// Runs the verb that the command line names.
@@ -52,6 +52,9 @@ pub(crate) fn run(cli: Cli) -> Result<Exit> {
         Verb::Secrets(verb) => secrets::run(&paths, format, verb),
         Verb::Prune(options) => prune::run(&paths, format, options.dry_run),
         Verb::Core(options) => core::run(&paths, options.socket.as_deref()),
+        Verb::Arp(options) => powers::arp::run(&paths, options.socket.as_deref()),
+        Verb::Net(options) if options.finish => powers::net::finish(&paths),
+        Verb::Net(options) => powers::net::run(&paths, options.socket.as_deref()),
         Verb::Web(options) => web::run(&paths, options.listen),
         Verb::Display(options) => match (options.png, options.terminal) {
             (Some(file), _) => display::png(&paths, format, &file, options.panel),

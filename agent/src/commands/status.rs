@@ -6,6 +6,7 @@ use crate::client::{Client, block_on};
 use crate::clock;
 use crate::installs::Install;
 use crate::paths::Paths;
+use crate::powers::loudly;
 use crate::wire::{Event, Events, Health, Status, Verdict};
 use serde::Serialize;
 use smolotchi_operator::output::{columns, emit};
@@ -43,6 +44,7 @@ impl Table for Report {
             ["running".to_owned(), format!("{}, since {}", clock::span(status.uptime_s), status.started_at)],
             ["events".to_owned(), format!("{} in {} KiB", status.events.total, status.database.bytes / 1024)],
         ];
+        rows.extend(status.powers.iter().map(|power| [power.unit.clone(), loudly(power)]));
         if let Some(sentence) = self.install.as_ref().and_then(Install::sentence) {
             rows.push(["upgrades".to_owned(), sentence]);
         }

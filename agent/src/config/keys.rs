@@ -149,6 +149,8 @@ pub(crate) const KEYS: &[Key] = &[
     Key { name: "policy.max_risk", kind: RISK, live: true },
     Key { name: "policy.interfaces", kind: INTERFACES, live: true },
     Key { name: "policy.networks", kind: NETWORKS, live: true },
+    Key { name: "policy.arp_interfaces", kind: INTERFACES, live: true },
+    Key { name: "policy.net_interfaces", kind: INTERFACES, live: true },
     Key { name: "policy.runs_per_hour", kind: Kind::Integer { min: 1, max: 3600, or_zero: true }, live: true },
     Key { name: "policy.decision_hours", kind: Kind::Integer { min: 1, max: 8760, or_zero: false }, live: true },
     Key { name: "web.hosts", kind: HOSTS, live: false },

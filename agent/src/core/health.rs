@@ -4,9 +4,10 @@ use super::Core;
 use super::heartbeat::stale_ms;
 use super::senses::observe;
 use crate::clock;
+use crate::powers::loudly;
 use crate::senses::World;
 use crate::wire::readings::Unit;
-use crate::wire::{Check, Health};
+use crate::wire::{Check, Health, Power};
 use std::time::Duration;
 
 /// The facts that core's health is decided from.
@@ -26,6 +27,8 @@ pub(super) struct Facts {
     pub(super) free_bytes: Option<u64>,
     /// The least free space, in MiB; 0 for no check.
     pub(super) min_free_mib: u64,
+    /// Services with a capability that are on.
+    pub(super) powers: Vec<Power>,
 }
 
 /// Core's health.
@@ -43,6 +46,8 @@ pub(super) fn decide(facts: &Facts, services: Vec<Check>) -> Health {
         checks.push(Check::new("disk", free_mib >= least, format!("{free_mib} MiB free, at least {least} wanted")));
     }
     checks.extend(services);
+    // It is as the operator wants it, so it is well; but nobody should have to look for it.
+    checks.extend(facts.powers.iter().map(|power| Check::new(&power.unit, true, loudly(power))));
     checks.into()
 }
 
@@ -127,6 +132,7 @@ mod tests {
             schema: 3,
             free_bytes: Some(17 << 20),
             min_free_mib: 16,
+            powers: Vec::new(),
         };
         type Break = fn(&mut Facts);
         let cases: [(&str, Break, Option<&str>); 8] = [

@@ -11,6 +11,7 @@ mod health;
 pub(crate) mod heartbeat;
 mod listen;
 pub(crate) mod owner;
+mod powers;
 mod pulse;
 mod refuse;
 mod retention;
@@ -59,6 +60,7 @@ pub(crate) struct Core {
     /// The ai worker's user, where there is one.
     worker: Option<u32>,
     work: work::Work,
+    powers: powers::Powers,
     schema: u32,
     started_at_ms: i64,
     started_boottime_ms: u64,
@@ -134,6 +136,7 @@ impl Core {
             },
             database: wire::DatabaseFigures { bytes: summary.bytes },
             started_at: clock::rfc3339(self.started_at_ms),
+            powers: self.powers(),
         }
     }
 
@@ -151,6 +154,7 @@ impl Core {
             events,
             schema: self.schema,
             free_bytes: rustix::fs::statvfs(&self.state).ok().map(|disk| disk.f_bavail * disk.f_frsize),
+            powers: self.powers(),
             min_free_mib: self.settings.read().map_or(0, |settings| settings.core.min_free_mib),
         };
         health::decide(&facts, services)

@@ -391,7 +391,7 @@ pub(super) fn token() -> Result<String> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(in crate::core) mod tests {
     use super::*;
     use smolotchi_store::migrate::{self, Direction};
     use smolotchi_store::{NewArtifact, NewEvent, NewJob};
@@ -435,7 +435,7 @@ mod tests {
     }
 
     /// A core with a database of its own, and nothing that drives it.
-    fn core(dir: &std::path::Path) -> Arc<Core> {
+    pub(in crate::core) fn core(dir: &std::path::Path) -> Arc<Core> {
         let paths = crate::paths::Paths::new(Some(dir));
         std::fs::create_dir_all(paths.state()).unwrap();
         migrate::run(&paths.database(), Direction::UpOnly, true).unwrap();
@@ -457,6 +457,7 @@ mod tests {
             uid: 0,
             worker: None,
             work: Work::new(paths.artifacts()),
+            powers: crate::core::powers::Powers::new(&paths),
             schema: 7,
             started_at_ms: 0,
             started_boottime_ms: 0,

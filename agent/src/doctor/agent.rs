@@ -8,7 +8,7 @@ use crate::commands::audit::broken;
 use crate::commands::health::look as outside;
 use crate::config::{self, Unknown};
 use crate::paths::Paths;
-use crate::wire::{Audited, Health, Now};
+use crate::wire::{Audited, Health, Now, Power};
 use smolotchi_operator::{Code, Fault, Result};
 
 const PART: &str = "agent";
@@ -18,7 +18,7 @@ pub(super) fn look(paths: &Paths) -> Vec<Check> {
     let now: Result<Now> = block_on(async { Client::new(paths.socket()).get("/v1/now").await });
     match now {
         Ok(now) => {
-            checks.extend(health(outside(paths, &now.status, now.health)));
+            checks.extend(health(outside(paths, &now.status, now.health), &now.status.powers));
             checks.push(artifacts(now.figures.map(|figures| figures.artifacts_damaged)));
             checks.push(event_log(block_on(Client::new(paths.socket()).get_long("/v1/audit"))));
         }
@@ -39,9 +39,12 @@ fn configuration(valid: Result<()>) -> Check {
     }
 }
 
-fn health(health: Health) -> Vec<Check> {
+fn health(health: Health, powers: &[Power]) -> Vec<Check> {
     let of = |check: crate::wire::Check| match check.ok {
         _ if check.unknown => Check::unknown(PART, check.name, check.detail),
+        // As the operator wants it, but not as shipped: an intruder in core would have it too.
+        _ if powers.iter().any(|power| power.unit == check.name) => Check::new(PART, check.name.as_str(), State::Warning, check.detail)
+            .hint(format!("if that is no longer wanted: systemctl disable --now {}", check.name)),
         true => Check::ok(PART, check.name, check.detail),
         false => Check::new(PART, check.name, State::Failed, check.detail).hint("journalctl -xeu smolotchi-core.service"),
     };

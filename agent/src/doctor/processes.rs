@@ -126,7 +126,7 @@ impl Socket {
                         .iter()
                         .any(|(number, name)| number == protocol && listened.iter().any(|one| one.split(' ').next() == Some(name)))
             }
-            Socket::Other(_) => false,
+            Socket::Other(family) => *family == AddressFamily::PACKET.as_raw() && may("AF_PACKET"),
         }
     }
 }
@@ -246,8 +246,8 @@ fn judge(unit: &Unit, pid: u32, status: &str, inside: &Inside, listened: &[Strin
     if bounding & !promised != 0 {
         wrong.push(format!("it may get {}", named(bounding & !promised)));
     }
-    // What systemd keeps from root by the bounding set, it gives nobody else.
-    let granted = if root { promised } else { 0 };
+    // What systemd keeps from root by the bounding set, it gives others only where the unit says so.
+    let granted = promised & if root { promised } else { bits(&unit.ambient) };
     let has = ["CapPrm", "CapInh", "CapAmb"].into_iter().filter_map(|name| mask(name).ok()).fold(effective, |all, one| all | one);
     if has & !granted != 0 {
         wrong.push(format!("it has {}", named(has & !granted)));
@@ -349,6 +349,22 @@ mod tests {
         assert_eq!(judge(&installer, 7, &status("0000000000000021"), &inside(), &[]).state, State::Ok);
         let check = judge(&installer, 7, &status("0000000000000022"), &inside(), &[]);
         assert!(check.state == State::Failed && check.detail.contains("cap_dac_override"), "{check:?}");
+    }
+
+    #[test]
+    fn who_is_not_root_has_what_its_unit_starts_it_with_and_no_more() {
+        let started = |ambient: &str| Unit { bounding: "cap_net_admin cap_net_raw".into(), ambient: ambient.into(), ..unit() };
+        let status = GOOD.replace("CapEff:\t0000000000000000", "CapEff:\t0000000000001000");
+        assert_eq!(judge(&started("cap_net_admin"), 7, &status, &inside(), &[]).state, State::Ok);
+        for ambient in ["", "cap_net_raw"] {
+            let check = judge(&started(ambient), 7, &status, &inside(), &[]);
+            assert!(check.state == State::Failed && check.detail.contains("has cap_net_admin"), "{check:?}");
+        }
+        let hears = Unit { families: vec!["AF_PACKET".into()], ..unit() };
+        for (family, fine) in [(17, true), (38, false)] {
+            let check = judge(&hears, 7, GOOD, &Inside { sockets: Ok(vec![Socket::Other(family)]), ..inside() }, &[]);
+            assert_eq!(check.state == State::Ok, fine, "{check:?}");
+        }
     }
 
     #[test]

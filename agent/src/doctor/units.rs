@@ -19,6 +19,8 @@ pub(super) struct Unit {
     pub(super) pid: u32,
     pub(super) user: String,
     pub(super) bounding: String,
+    /// Capabilities that it is started with, whoever runs it.
+    pub(super) ambient: String,
     pub(super) no_new_privileges: bool,
     pub(super) filtered: bool,
     /// Namespaces of its own, by the kernel's names.
@@ -36,7 +38,7 @@ pub(super) struct Unit {
 }
 
 const PROPERTIES: &str = "--property=Id,LoadState,ActiveState,SubState,UnitFileState,Result,NRestarts,MainPID,User,CapabilityBoundingSet,\
-                          NoNewPrivileges,SystemCallFilter,PrivateNetwork,PrivateUsers,PrivateMounts,PrivateIPC,PrivateTmp,ControlGroup,\
+                          AmbientCapabilities,NoNewPrivileges,SystemCallFilter,PrivateNetwork,PrivateUsers,PrivateMounts,PrivateIPC,PrivateTmp,ControlGroup,\
                           ReadWritePaths,BindPaths,StateDirectory,RuntimeDirectory,CacheDirectory,LogsDirectory,RestrictAddressFamilies,\
                           TriggeredBy,DropInPaths";
 
@@ -58,6 +60,7 @@ pub(super) fn parse(text: &str) -> Vec<Unit> {
             pid: get("MainPID").parse().unwrap_or(0),
             user: get("User"),
             bounding: get("CapabilityBoundingSet"),
+            ambient: get("AmbientCapabilities"),
             no_new_privileges: get("NoNewPrivileges") == "yes",
             filtered: !get("SystemCallFilter").is_empty(),
             apart: APART.iter().filter(|(property, _)| get(property) == "yes").map(|(_, name)| *name).collect(),

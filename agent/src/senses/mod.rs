@@ -6,8 +6,8 @@
 
 mod bus;
 mod memory;
-mod netlink;
-mod network;
+pub(crate) mod netlink;
+pub(crate) mod network;
 mod schedule;
 mod system;
 mod time;

@@ -1,7 +1,8 @@
 //! Netlink (netlink(7)): asks the kernel for its tables over sockets that were opened by somebody else.
 //!
 //! Core has no network and may open no such socket: smolotchi-senses.socket opens them in the machine's network and hands
-//! them in. Only dumps and look-ups go over them, which need no privilege and change nothing.
+//! them in. Only dumps and look-ups go over them, which need no privilege and change nothing. The one who changes something is the service
+//! net (`powers/net.rs`), with a socket of its own.
 
 use super::words;
 use rustix::io::Errno;
@@ -19,6 +20,7 @@ const TRIES: usize = 3;
 const HEADER: usize = 16;
 const REQUEST: u16 = 0x1;
 const DUMP: u16 = 0x300;
+const ACKNOWLEDGE: u16 = 0x4;
 const INTERRUPTED: u16 = 0x10;
 const ERROR: u16 = 2;
 const DONE: u16 = 3;
@@ -35,15 +37,15 @@ pub(crate) struct Kernel {
 
 /// A table of the kernel's: the kind of the question, and of the entries that answer it.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Table {
-    pub(super) family: Family,
-    pub(super) ask: u16,
-    pub(super) told: u16,
+pub(crate) struct Table {
+    pub(crate) family: Family,
+    pub(crate) ask: u16,
+    pub(crate) told: u16,
 }
 
 /// Which socket is asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Family {
+pub(crate) enum Family {
     /// Interfaces, addresses, routes, neighbours.
     Route,
     /// Sockets.
@@ -80,8 +82,13 @@ impl Kernel {
     }
 
     /// Asks for a whole table, and takes what `parse` understands of it.
-    pub(super) fn dump<T>(&self, table: Table, body: &[u8], parse: impl Fn(&[u8]) -> Option<T>) -> Result<Vec<T>, String> {
+    pub(crate) fn dump<T>(&self, table: Table, body: &[u8], parse: impl Fn(&[u8]) -> Option<T>) -> Result<Vec<T>, String> {
         self.ask(table, DUMP, body, parse)
+    }
+
+    /// Has the kernel change something, which needs CAP_NET_ADMIN; `flags` beside those of any request. Core's senses never do.
+    pub(crate) fn change(&self, kind: u16, flags: u16, body: &[u8]) -> Result<(), String> {
+        self.ask(Table { family: Family::Route, ask: kind, told: kind }, ACKNOWLEDGE | flags, body, |_| Some(())).map(drop)
     }
 
     /// Asks for one entry.
@@ -203,7 +210,7 @@ pub(super) fn messages(mut bytes: &[u8]) -> impl Iterator<Item = Message<'_>> {
 }
 
 /// The attributes behind a fixed part of so many bytes, up to the first that isn't whole: kind and value.
-pub(super) fn attributes(body: &[u8], fixed: usize) -> impl Iterator<Item = (u16, &[u8])> {
+pub(crate) fn attributes(body: &[u8], fixed: usize) -> impl Iterator<Item = (u16, &[u8])> {
     let mut bytes = body.get(aligned(fixed)..).unwrap_or_default();
     std::iter::from_fn(move || {
         let length = usize::from(u16_at(bytes, 0)?);
@@ -216,7 +223,7 @@ pub(super) fn attributes(body: &[u8], fixed: usize) -> impl Iterator<Item = (u16
 }
 
 /// An attribute in the kernel's form.
-pub(super) fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
+pub(crate) fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
     let length = u16::try_from(4 + value.len()).unwrap_or_default();
     let mut bytes = [&length.to_ne_bytes()[..], &kind.to_ne_bytes(), value].concat();
     bytes.resize(aligned(bytes.len()), 0);
@@ -228,12 +235,12 @@ fn aligned(length: usize) -> usize {
 }
 
 /// A number in the machine's order.
-pub(super) fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
+pub(crate) fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
     bytes.get(at..)?.first_chunk().map(|bytes| u16::from_ne_bytes(*bytes))
 }
 
 /// A number in the machine's order.
-pub(super) fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
+pub(crate) fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
     bytes.get(at..)?.first_chunk().map(|bytes| u32::from_ne_bytes(*bytes))
 }
 
@@ -243,16 +250,21 @@ pub(super) fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
 }
 
 /// A text that ends with a zero byte or with the value; what is no printable character becomes a question mark.
-pub(super) fn text_of(value: &[u8]) -> String {
+pub(crate) fn text_of(value: &[u8]) -> String {
     let end = value.iter().position(|byte| *byte == 0).unwrap_or(value.len());
     String::from_utf8_lossy(&value[..end]).chars().map(|c| if c.is_control() || c == '\u{fffd}' { '?' } else { c }).collect()
 }
 
-/// A socket as systemd opens it: for tests, which have no systemd.
+/// A socket as systemd opens it. Core may not.
+pub(crate) fn opened(protocol: Option<rustix::net::Protocol>) -> rustix::io::Result<OwnedFd> {
+    use rustix::net::{SocketFlags, SocketType, socket_with};
+    socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK, protocol)
+}
+
+/// The same for tests, which have no systemd.
 #[cfg(test)]
 pub(super) fn open(protocol: Option<rustix::net::Protocol>) -> OwnedFd {
-    use rustix::net::{SocketFlags, SocketType, socket_with};
-    socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK, protocol).unwrap()
+    opened(protocol).unwrap()
 }
 
 #[cfg(test)]

@@ -140,7 +140,8 @@ pub(crate) fn sockets(kernel: &Kernel) -> Result<Vec<Socket>, String> {
     Ok(all)
 }
 
-fn links(kernel: &Kernel) -> Result<Vec<Link>, String> {
+/// The interfaces, by number. Errors: why they can't be asked for.
+pub(crate) fn links(kernel: &Kernel) -> Result<Vec<Link>, String> {
     let mut links = kernel.dump(LINKS, &[0; 16], link)?;
     links.sort_by_key(|link| link.index);
     Ok(links)
@@ -148,11 +149,15 @@ fn links(kernel: &Kernel) -> Result<Vec<Link>, String> {
 
 /// An interface.
 #[derive(Debug, PartialEq)]
-struct Link {
-    index: u32,
-    name: String,
-    loopback: bool,
-    enabled: bool,
+pub(crate) struct Link {
+    /// Its number.
+    pub(crate) index: u32,
+    /// Its name.
+    pub(crate) name: String,
+    /// Whether it leads to this machine itself.
+    pub(crate) loopback: bool,
+    /// Whether somebody switched it on.
+    pub(crate) enabled: bool,
     up: bool,
     received: Option<u64>,
     sent: Option<u64>,

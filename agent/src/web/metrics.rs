@@ -31,6 +31,9 @@ pub(super) fn metrics(now: Option<&Now>, sensors: &[Sensor]) -> String {
         .filter(|check| !check.unknown)
         .map(|check| (vec![("check", check.name.as_str())], f64::from(u8::from(check.ok))));
     put(("health_check", "gauge", "1 when this check is ok.", checks.collect()));
+    let powers =
+        now.status.powers.iter().map(|power| (vec![("unit", power.unit.as_str()), ("capability", power.capability.as_str())], 1.0));
+    put(("power_on", "gauge", "1 for each service with a capability that the operator has turned on.", powers.collect()));
     put(("events_total", "counter", "Events ever appended.", one(now.status.events.newest_id.unwrap_or_default() as f64)));
     put(("events_stored", "gauge", "Events in the database.", one(now.status.events.total as f64)));
     put(("database_bytes", "gauge", "The database's size.", one(now.status.database.bytes as f64)));

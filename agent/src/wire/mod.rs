@@ -4,11 +4,13 @@
 
 mod findings;
 mod now;
+mod powers;
 pub(crate) mod readings;
 mod work;
 
 pub(crate) use findings::*;
 pub(crate) use now::*;
+pub(crate) use powers::*;
 pub(crate) use work::*;
 
 use serde::{Deserialize, Serialize};
@@ -41,6 +43,9 @@ pub(crate) struct Status {
     pub(crate) database: DatabaseFigures,
     /// When core started, RFC 3339.
     pub(crate) started_at: String,
+    /// Services with a capability that the operator has turned on; none as shipped.
+    #[serde(default)]
+    pub(crate) powers: Vec<Power>,
 }
 
 /// The event log in figures.

@@ -17,17 +17,19 @@ use serde::Serialize;
 use smolotchi_operator::{Exit, Fault, Result, Table, log};
 
 /// What is started once packages were mended, if it is enabled; systemd knew nothing of it when it planned the boot.
-const UNITS: [&str; 7] = [
+const UNITS: [&str; 9] = [
     "smolotchi-core.socket",
     "smolotchi-web.socket",
     "smolotchi-prune.timer",
     "smolotchi-core.service",
     "smolotchi-ai.service",
     "smolotchi-display.service",
+    "smolotchi-arp.socket",
+    "smolotchi-net.socket",
     systemd::EXECUTOR,
 ];
 /// Those of them that come and go with the agent.
-const AGENTS: [&str; 8] = [
+const AGENTS: [&str; 10] = [
     "smolotchi-core.socket",
     "smolotchi-senses.socket",
     "smolotchi-caller@*.socket",
@@ -36,6 +38,8 @@ const AGENTS: [&str; 8] = [
     "smolotchi-core.service",
     "smolotchi-ai.service",
     "smolotchi-display.service",
+    "smolotchi-arp.socket",
+    "smolotchi-net.socket",
 ];
 
 /// What was mended, and what could not be.

@@ -157,6 +157,31 @@ mod raw {
         call(i64::from(fd))
     }
 
+    /// Sends a frame that is nobody's over loopback: by its address, and then tied to the interface.
+    pub(super) fn send_frame() -> Came {
+        let protocol = 0x0806_u16.to_be();
+        let fd = unsafe { libc::socket(libc::AF_PACKET, libc::SOCK_RAW, i32::from(protocol)) };
+        if fd < 0 {
+            return told(errno());
+        }
+        let mut to: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
+        (to.sll_family, to.sll_protocol, to.sll_ifindex) = (libc::AF_PACKET as u16, protocol, 1);
+        let (frame, size) = ([0_u8; 64], size_of::<libc::sockaddr_ll>() as u32);
+        let (at, address) = (frame.as_ptr().cast::<libc::c_void>(), std::ptr::from_ref(&to).cast::<libc::sockaddr>());
+        let sent = unsafe {
+            libc::sendto(fd, at, frame.len(), 0, address, size) >= 0
+                || libc::write(fd, at, frame.len()) >= 0
+                || libc::bind(fd, address, size) == 0 && libc::write(fd, at, frame.len()) >= 0
+        };
+        let last = errno();
+        unsafe { libc::close(fd) };
+        if sent {
+            Came::Open("sent".to_owned())
+        } else {
+            Came::Refused(format!("the socket can't send: {}", Error::from_raw_os_error(last)))
+        }
+    }
+
     /// In a child, because it changes the one who asks.
     pub(super) fn apart(attempt: fn() -> Came) -> Came {
         let mut ends = [0; 2];
@@ -487,6 +512,7 @@ const ATTEMPTS: &[Attempt] = &[
     ("socket-inet6", || raw::socket(libc::AF_INET6, libc::SOCK_STREAM, 0)),
     ("socket-raw", || raw::socket(libc::AF_INET, libc::SOCK_RAW, 1)),
     ("socket-packet", || raw::socket(libc::AF_PACKET, libc::SOCK_RAW, 0)),
+    ("send-frame", raw::send_frame),
     ("socket-netlink", || raw::socket(libc::AF_NETLINK, libc::SOCK_RAW, 0)),
     ("socket-kernel-crypto", || raw::socket(libc::AF_ALG, libc::SOCK_SEQPACKET, 0)),
     ("socket-vsock", || raw::socket(libc::AF_VSOCK, libc::SOCK_STREAM, 0)),

@@ -1,12 +1,14 @@
-//! The registry: every action that a profile may name. Nothing else can be done by a run, and nothing here sends a packet.
+//! The registry: every action that a profile may name. Nothing else can be done by a run, and nothing here sends a packet of its own.
 //!
 //! An action looks (impure: asks core or reads files; its answer is recorded) and judges (pure: what was recorded becomes
 //! findings). The same records always give the same findings, so a judge must not ask for the time, a file or anything else.
 
+mod arp;
 mod artifacts;
 mod disk;
 mod drift;
 mod neighbours;
+mod network;
 mod packages;
 mod snapshot;
 mod sockets;
@@ -14,6 +16,7 @@ mod units;
 
 use super::look::Look;
 use super::policy::Network;
+use crate::powers::Power;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use smolotchi_operator::Result;
@@ -27,19 +30,22 @@ pub(crate) enum Risk {
     Passive,
     /// Also writes into the agent's own state.
     Record,
+    /// Also changes the machine's network.
+    Change,
     /// Sends something to others. No action of this release does.
     Active,
 }
 
 impl Risk {
     /// Every class, least first.
-    pub(crate) const ALL: [Risk; 3] = [Risk::Passive, Risk::Record, Risk::Active];
+    pub(crate) const ALL: [Risk; 4] = [Risk::Passive, Risk::Record, Risk::Change, Risk::Active];
 
     /// The word used in profiles, plans and settings.
     pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Risk::Passive => "passive",
             Risk::Record => "record",
+            Risk::Change => "change",
             Risk::Active => "active",
         }
     }
@@ -57,6 +63,8 @@ pub(crate) enum Kind {
         /// When it is not given.
         usual: i64,
     },
+    /// One of the interfaces of a service with a capability, which are none as shipped; without it, the only one.
+    Interface(Power),
     /// Network interfaces; without it, all that the policy allows.
     Interfaces,
     /// Networks; without it, all that the policy allows.
@@ -69,6 +77,7 @@ impl Kind {
         let each = |fit: fn(&str) -> bool| value.as_array().is_some_and(|items| items.iter().all(|item| item.as_str().is_some_and(fit)));
         match self {
             Kind::Integer { min, max, .. } => value.as_i64().is_some_and(|number| (min..=max).contains(&number)),
+            Kind::Interface(_) => value.as_str().is_some_and(super::policy::is_interface),
             Kind::Interfaces => each(super::policy::is_interface),
             Kind::Networks => each(|text| Network::parse(text).is_some()),
         }
@@ -78,6 +87,7 @@ impl Kind {
     pub(crate) fn expected(self) -> String {
         match self {
             Kind::Integer { min, max, .. } => format!("a whole number from {min} to {max}"),
+            Kind::Interface(_) => "an interface such as \"eth0\"".to_owned(),
             Kind::Interfaces => "a list of interfaces such as [\"eth0\"]".to_owned(),
             Kind::Networks => "a list of networks such as [\"198.51.100.0/24\"]".to_owned(),
         }
@@ -125,13 +135,16 @@ pub(crate) struct Action {
 
 /// Every action.
 pub(crate) const ALL: &[&Action] = &[
+    &arp::ACTION,
     &artifacts::ACTION,
     &drift::ACTION,
     &snapshot::ACTION,
     &disk::ACTION,
     &units::ACTION,
+    &network::RESTART,
     &sockets::ACTION,
     &neighbours::ACTION,
+    &network::FLUSH,
     &packages::ACTION,
 ];
 
@@ -154,11 +167,13 @@ pub(crate) fn names() -> String {
 /// Looks: what an action sees, or `{"available": false, "reason"}`. An error is one of the run, not of what is looked at.
 pub(crate) async fn look(action: &Action, parameters: &Map<String, Value>, look: &Look<'_>) -> Result<Value> {
     match action.name {
+        "arp-listen" => arp::look(look, parameters).await,
         "artifact-verification" => artifacts::look(look).await,
         "configuration-drift" => drift::look(look),
         "configuration-snapshot" => snapshot::look(look).await,
         "disk-forecast" => disk::look(look).await,
         "failed-units" => look.observation("units").await,
+        "link-restart" | "neighbours-flush" => network::look(look, parameters).await,
         "listening-sockets" => look.observation("sockets").await,
         "neighbours" => neighbours::look(look, parameters).await,
         "package-updates" => packages::look(look).await,
@@ -205,5 +220,9 @@ mod tests {
     #[test]
     fn nothing_sends_a_packet() {
         assert!(ALL.iter().all(|action| action.risk < Risk::Active));
+        // What changes the network can't be allowed without asking.
+        let changing: Vec<_> = ALL.iter().filter(|action| action.risk == Risk::Change).map(|action| action.name).collect();
+        assert_eq!(changing, ["link-restart", "neighbours-flush"]);
+        assert!(!crate::ai::policy::is_risk("change") && crate::ai::policy::is_risk("record"));
     }
 }

@@ -130,7 +130,7 @@ mod tests {
         put("usr/bin/apt-get", &format!("#!/bin/sh\ncase \" $* \" in *' --with-new-pkgs upgrade '*) echo '{kernel}';; esac\n"));
         let paths = crate::paths::Paths::new(Some(dir.path()));
         let client = crate::client::Client::new(paths.socket());
-        let seen = look(&Look { client: &client, paths: &paths, run_id: 1, job_id: 1, token: "" }).await.unwrap();
+        let seen = look(&Look { client: &client, paths: &paths, run_id: 1, job_id: 1, token: "", stage: None }).await.unwrap();
         assert_eq!(seen["items"][0]["name"], "linux-image-amd64", "{seen}");
     }
 

@@ -191,8 +191,8 @@ async fn append(State(core): State<Arc<Core>>, body: Result<Bytes, BytesRejectio
 }
 
 /// First words of the topics that core itself writes: nobody else may, or an approval could be made up.
-const OWN_TOPICS: [&str; 12] =
-    ["artifact", "baseline", "clock", "config", "core", "events", "finding", "job", "lease", "profile", "run", "stage"];
+const OWN_TOPICS: [&str; 13] =
+    ["artifact", "baseline", "clock", "config", "core", "events", "finding", "job", "lease", "network", "profile", "run", "stage"];
 
 /// Refuses a topic that is not lower-case words joined by dots, and one of core's own.
 fn is_topic(topic: &str) -> Result<(), Fault> {

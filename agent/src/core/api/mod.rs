@@ -9,6 +9,7 @@ mod jobs;
 mod lines;
 mod locks;
 mod now;
+mod powers;
 mod readings;
 mod reload;
 mod stages;
@@ -55,6 +56,7 @@ pub(super) fn router(core: Arc<Core>) -> Router {
         .merge(locks::worker_routes())
         .merge(artifacts::worker_routes())
         .merge(stages::worker_routes())
+        .merge(powers::worker_routes())
         .layer(middleware::from_fn(whole))
         .merge(jobs::waiting_routes())
         .layer(middleware::from_fn_with_state(core.clone(), workers));

@@ -7,6 +7,7 @@ use super::words::{line, mark, size, time};
 use super::{Looked, Page, fact};
 use crate::clock;
 use crate::installs::{Course, Install};
+use crate::powers::loudly;
 use crate::wire::{self, Check, Event, Finding, Job, Stage, Verdict};
 use maud::{Markup, html};
 use serde::Serialize;
@@ -47,6 +48,7 @@ impl Page for Now {
     fn main(&self, asked: &Asked) -> Markup {
         html! {
             (self.answer(asked))
+            (self.powers())
             (self.changed(asked))
             (self.stages(asked))
             (self.findings(asked))
@@ -89,6 +91,19 @@ impl Now {
                         (fact("Jobs", html! { a href=(asked.to("/jobs")) { (count("queued")) " queued, " (count("leased")) " at work" } }))
                         (fact("Open findings", html! { a href=(asked.to("/findings")) { (figures.findings.get("open").copied().unwrap_or_default()) } }))
                     }
+                }
+            }
+        }
+    }
+
+    /// What the operator has turned on beyond what is shipped.
+    fn powers(&self) -> Markup {
+        let powers = &self.core.status.powers;
+        html! {
+            @if !powers.is_empty() {
+                section.busy {
+                    h2 { "More is allowed than as shipped" }
+                    ul.plain { @for power in powers { li { (mark("on")) span { strong { (power.unit) } " " (loudly(power)) } } } }
                 }
             }
         }
@@ -262,6 +277,16 @@ mod tests {
         for forbidden in ["style=", "<style", "<script", "onclick", "http://", "https://"] {
             assert!(!well.contains(forbidden), "{forbidden}: {well}");
         }
+    }
+
+    #[test]
+    fn a_power_that_is_on_cannot_be_missed() {
+        let mut now = now(true, "x");
+        assert!(!shown(&now).contains("CAP_NET_ADMIN"));
+        now.core.status.powers =
+            vec![wire::Power { unit: "smolotchi-net.socket".into(), capability: "CAP_NET_ADMIN".into(), interfaces: vec!["wlan0".into()] }];
+        let page = shown(&now);
+        assert!(page.contains("More is allowed") && page.contains("CAP_NET_ADMIN on wlan0") && page.contains("disable --now"), "{page}");
     }
 
     #[test]
