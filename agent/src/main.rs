@@ -33,7 +33,7 @@ fn main() -> ExitCode {
     memory::one_heap();
     let cli = match memory::apart(cli::Cli::try_parse) {
         Ok(cli) => cli,
-        Err(error) => return cli::refuse(&error),
+        Err(error) => return smolotchi_operator::output::refuse(&error),
     };
     let format = cli.format;
     cli.color.apply();

@@ -14,13 +14,13 @@ const ALONE: &[(&[&str], i32, &str, &str)] = &[
         30,
         "",
         "error: [core.unreachable] core can't be reached; cause: No such file or directory (os error 2); socket: ROOT/run/smolotchi/core.sock\n\
-         hint: start it: systemctl start smolotchi-core.service; then see: journalctl -u smolotchi-core\n",
+         hint: start it: systemctl reset-failed 'smolotchi-*'; systemctl start smolotchi-core.service; then see: journalctl -u smolotchi-core\n",
     ),
     (
         &["status", "--format", "json"],
         30,
         "",
-        "{\"error\":{\"code\":\"core.unreachable\",\"details\":{\"cause\":\"No such file or directory (os error 2)\",\"socket\":\"ROOT/run/smolotchi/core.sock\"},\"hint\":\"start it: systemctl start smolotchi-core.service; then see: journalctl -u smolotchi-core\",\"message\":\"core can't be reached\"}}\n",
+        "{\"error\":{\"code\":\"core.unreachable\",\"details\":{\"cause\":\"No such file or directory (os error 2)\",\"socket\":\"ROOT/run/smolotchi/core.sock\"},\"hint\":\"start it: systemctl reset-failed 'smolotchi-*'; systemctl start smolotchi-core.service; then see: journalctl -u smolotchi-core\",\"message\":\"core can't be reached\"}}\n",
     ),
     (
         &["web"],
@@ -122,7 +122,7 @@ fn configuration_is_shown_with_its_origin_and_refused_with_its_line() {
     assert_eq!(
         ran.stderr,
         "error: [config.invalid] a setting has a value that it can't have; expected: a whole number from 0 to 36500; file: ROOT/bad.toml; \
-         given: \"a year\"; key: retention.max_age_days; line: 3\nhint: see: smolotchi config show\n"
+         given: \"a year\"; key: retention.max_age_days; line: 3\nhint: mend the file, then check with: smolotchi config check\n"
     );
     node.put("etc/smolotchi/config.d/60-typo.toml", "[retention]\nmax_evnets = 7\n");
     let ran = node.run(&["--format", "json", "config", "check"]);

@@ -20,7 +20,10 @@ mod tasks;
 use clap::Parser;
 
 fn main() -> std::process::ExitCode {
-    let cli = cli::Cli::parse();
+    let cli = match cli::Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return smolotchi_operator::output::refuse(&error),
+    };
     let format = cli.format;
     smolotchi_operator::output::finish(format, commands::run(cli))
 }

@@ -311,6 +311,38 @@ fn the_healer_comes_before_every_unit_of_the_agent() {
     assert!(seen >= 14, "{seen}");
 }
 
+/// Five starts within ten seconds are systemd's own limit, and a socket that met it stays closed.
+#[test]
+fn every_socket_may_be_opened_as_often_as_an_operator_wants() {
+    let folder = root().join("systemd/system");
+    let names = std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let sockets: Vec<_> = names.filter(|name| name.starts_with("smolotchi-") && name.ends_with(".socket")).collect();
+    assert!(sockets.len() >= 4, "{sockets:?}");
+    for name in sockets {
+        let text = std::fs::read_to_string(folder.join(&name)).unwrap();
+        assert!(text.lines().any(|line| line == "StartLimitIntervalSec=0"), "{name} can be locked out by its own restarts");
+    }
+}
+
+/// A machine without a network has the guides that the program sends its operator to.
+#[test]
+fn a_guide_that_is_named_is_in_the_package() {
+    let place = "/usr/share/doc/smolotchi/guides/";
+    let assets = std::fs::read_to_string(root().join("agent/Cargo.toml")).unwrap();
+    assert!(assets.contains(&format!("[\"../docs/guides/*.md\", \"{}\", \"644\"]", &place[1..])));
+    let mut named = 0;
+    for file in ["agent/operator/src/code.rs", "agent/src/commands/secrets.rs", "agent/src/web/routes.rs"] {
+        let text = std::fs::read_to_string(root().join(file)).unwrap();
+        assert!(!text.contains("see the guide "), "{file}: where is it?");
+        for (at, _) in text.match_indices(place) {
+            named += 1;
+            let name: String = text[at + place.len()..].chars().take_while(|c| c.is_ascii_lowercase() || ".-".contains(*c)).collect();
+            assert!(root().join("docs/guides").join(&name).is_file(), "{file} names {name}");
+        }
+    }
+    assert!(named >= 3, "{named}");
+}
+
 /// Whoever meets exit 40 or 50 finds a page, and each page is of a code that there is.
 #[test]
 fn every_code_that_calls_an_operator_has_a_runbook() {

@@ -372,13 +372,19 @@ fn explained(release: Release) {
     let told = node.sh_ok(&format!("journalctl -b --no-pager -x -u {CORE}")).unwrap();
     for words in [
         "░ Subject: Smolotchi reports config.invalid",
-        "░ What to do: see: smolotchi config show.",
+        "░ What to do: mend the file, then check with: smolotchi config check.",
         "░ Subject: Smolotchi reports service.ready",
     ] {
         assert!(told.contains(words), "{words}: {told}");
     }
+    // Whoever asks meanwhile starts it once more, until systemd has seen enough; then a start alone is refused.
+    for _ in 0..4 {
+        assert_eq!(node.run(&["smolotchi", "status"]).unwrap().status, 30);
+    }
     node.run_ok(&["rm", "/etc/smolotchi/config.d/50-lab.toml"]).unwrap();
-    node.run_ok(&["systemctl", "start", CORE]).unwrap();
+    assert!(!node.run(&["systemctl", "start", CORE]).unwrap().ok());
+    node.sh_ok("systemctl reset-failed 'smolotchi-*'; systemctl start smolotchi-core.socket smolotchi-core.service smolotchi-web.socket")
+        .unwrap();
     node.wait_healthy().unwrap();
 }
 

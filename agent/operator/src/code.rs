@@ -46,8 +46,8 @@ catalogue! {
 
     // Configuration.
     ConfigSyntax, "config.syntax", Validation, "mend the file, then check with: smolotchi config check";
-    ConfigUnknownKey, "config.unknown-key", Validation, "see: smolotchi config show";
-    ConfigInvalid, "config.invalid", Validation, "see: smolotchi config show";
+    ConfigUnknownKey, "config.unknown-key", Validation, "mend the file, then check with: smolotchi config check";
+    ConfigInvalid, "config.invalid", Validation, "mend the file, then check with: smolotchi config check";
 
     // The store.
     StoreMissing, "store.missing", Dependency, "the package creates it: dpkg-reconfigure smolotchi";
@@ -66,7 +66,7 @@ catalogue! {
     StoreFailed, "store.failed", Runtime, "see the details; smolotchi db check tells whether the database is whole";
 
     // Core, web, prune.
-    CoreUnreachable, "core.unreachable", Dependency, "start it: systemctl start smolotchi-core.service; then see: journalctl -u smolotchi-core";
+    CoreUnreachable, "core.unreachable", Dependency, "start it: systemctl reset-failed 'smolotchi-*'; systemctl start smolotchi-core.service; then see: journalctl -u smolotchi-core";
     CoreRefused, "core.refused", Validation, "only root and the service's own users may do this";
     CoreRequest, "core.request", Validation, "the details say what was expected";
     CoreTooLarge, "core.too-large", Validation, "nothing was stored; put it into an artifact, and tell its number";
@@ -101,7 +101,7 @@ catalogue! {
     ArtifactTooLarge, "artifact.too-large", Validation, "nothing was stored; split it, or keep it elsewhere";
     WebNoSocket, "web.no-socket", Dependency, "start it through its socket: systemctl start smolotchi-web.socket";
     NoPanel, "display.no-panel", Dependency, "is SPI on (dtparam=spi=on), the panel plugged in, and [display] panel the right one? see: journalctl -u smolotchi-display";
-    WebNotProtected, "web.not-protected", Validation, "who isn't on this machine needs a token and TLS: see the guide web, or listen at loopback or a unix socket only";
+    WebNotProtected, "web.not-protected", Validation, "who isn't on this machine needs a token and TLS: see /usr/share/doc/smolotchi/guides/web.md, or listen at loopback or a unix socket only";
     WebTls, "web.tls", Validation, "name a PEM certificate and its key that the user smolotchi-web can read, as [web] tls_certificate and tls_key";
     DoctorFailed, "doctor.failed", Runtime, "each failed line names what to do";
     Unhealthy, "health.unhealthy", Runtime, "smolotchi status says what; journalctl -u 'smolotchi-*' says why";
@@ -118,7 +118,7 @@ catalogue! {
     ChannelInvalid, "release.channel-invalid", Validation, "the channel is signed but not one that this version understands; upgrade smolotchi-install";
     ChannelExpired, "release.channel-expired", Validation, "refresh the copy, or accept it knowingly with --accept-expired";
     ChannelReplayed, "release.channel-replayed", Validation, "this copy is older than one already seen on this machine; refresh it";
-    ChannelUnknown, "release.channel-unknown", Validation, "name a channel that the source has";
+    ChannelUnknown, "release.channel-unknown", Validation, "name a channel that the source has; its folder channels lists them, and a folder without one is no source";
     VersionUnknown, "release.version-unknown", Validation, "name a version that the source has";
     FileMissing, "release.file-missing", Validation, "the source is incomplete; copy or fetch it again";
     FileTruncated, "release.file-truncated", Validation, "the copy is shorter than the signed size; fetch it again";

@@ -1,6 +1,6 @@
 //! Data on standard output, everything else on standard error; one place decides how a program ends.
 
-use crate::{Exit, Fault, log};
+use crate::{Code, Exit, Fault, log};
 use clap::ValueEnum;
 use serde::Serialize;
 use std::io::Write;
@@ -75,6 +75,26 @@ pub fn finish(format: Format, result: Result<Exit, Fault>) -> ExitCode {
         Format::Table => log::fault(&fault),
     }
     fault.code.exit().into()
+}
+
+/// Ends a command line that can't be read: help and version on standard output, mistakes (exit 2) on standard error, in
+/// JSON if that was asked for.
+pub fn refuse(error: &clap::Error) -> ExitCode {
+    let args: Vec<_> = std::env::args_os().collect();
+    let json = args.iter().any(|arg| arg == "--format=json") || args.windows(2).any(|pair| pair[0] == "--format" && pair[1] == "json");
+    if error.use_stderr() && json {
+        let text = error.to_string();
+        let first = text.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned();
+        return finish(Format::Json, Err(Fault::new(Code::Usage, first)));
+    }
+    let printed = error.print();
+    if error.use_stderr() {
+        return Exit::Usage.into();
+    }
+    if let Err(error) = printed {
+        lost(&error);
+    }
+    finish(Format::Table, Ok(Exit::Success))
 }
 
 /// A count for people: `1 event`, `2 events`.

@@ -17,11 +17,9 @@ pub(crate) use secrets::{Secret, SecretsVerb};
 pub(crate) use work::{ArtifactsVerb, JobsVerb, LocksVerb, StagesVerb};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use smolotchi_operator::output::{finish, lost};
-use smolotchi_operator::{Code, Exit, Fault, Format};
+use smolotchi_operator::Format;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::process::ExitCode;
 
 /// Offline-first agent for small Debian machines.
 ///
@@ -49,26 +47,6 @@ pub(crate) struct Cli {
     pub(crate) root: Option<PathBuf>,
     #[command(subcommand)]
     pub(crate) verb: Verb,
-}
-
-/// Ends a command line that can't be read: help and version on standard output, mistakes (exit 2) on standard error, in
-/// JSON if that was asked for.
-pub(crate) fn refuse(error: &clap::Error) -> ExitCode {
-    let args: Vec<_> = std::env::args_os().collect();
-    let json = args.iter().any(|arg| arg == "--format=json") || args.windows(2).any(|pair| pair[0] == "--format" && pair[1] == "json");
-    if error.use_stderr() && json {
-        let text = error.to_string();
-        let first = text.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned();
-        return finish(Format::Json, Err(Fault::new(Code::Usage, first)));
-    }
-    let printed = error.print();
-    if error.use_stderr() {
-        return Exit::Usage.into();
-    }
-    if let Err(error) = printed {
-        lost(&error);
-    }
-    finish(Format::Table, Ok(Exit::Success))
 }
 
 /// When to colour the output.
@@ -109,7 +87,7 @@ Examples:
 
 Exit codes: 0 healthy, 10 unhealthy (health.unhealthy), 30 core can't be asked (core.unreachable).")]
     Health,
-    /// Go through the operator's checklist: agent, units, journal, disk, clock, packages, security.
+    /// Go through the operator's checklist: agent, units, processes, journal, disk, clock, packages, security.
     #[command(after_help = care::DOCTOR)]
     Doctor(care::Doctor),
     /// Gather what somebody else needs to help, without secrets, into one file.

@@ -6,7 +6,7 @@ use crate::client::{Client, block_on};
 use crate::paths::Paths;
 use crate::wire::{Baseline, Baselines, ClearBaseline, Cleared, NewBaseline};
 use serde::Serialize;
-use smolotchi_operator::output::{columns, emit};
+use smolotchi_operator::output::{columns, counted, emit};
 use smolotchi_operator::{Exit, Format, Result, Table};
 
 impl Table for Baselines {
@@ -44,7 +44,7 @@ struct Forgotten {
 
 impl Table for Forgotten {
     fn table(&self) -> String {
-        format!("{} {} baselines\n", if self.dry_run { "would forget" } else { "forgot" }, self.cleared.removed)
+        format!("{} {}\n", if self.dry_run { "would forget" } else { "forgot" }, counted(self.cleared.removed, "baseline"))
     }
 }
 

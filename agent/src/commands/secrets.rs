@@ -117,7 +117,9 @@ pub(crate) fn run(paths: &Paths, format: Format, verb: SecretsVerb) -> Result<Ex
 
 fn set(paths: &Paths, secret: Secret, generate: bool) -> Result<State> {
     if generate && secret != Secret::Token {
-        return Err(Fault::new(Code::Usage, "only a token can be made here").hint("see the guide web for a certificate"));
+        return Err(
+            Fault::new(Code::Usage, "only a token can be made here").hint("for a certificate see /usr/share/doc/smolotchi/guides/web.md")
+        );
     }
     let bytes = if generate { random()?.into_bytes() } else { given()? };
     web::check_secret(secret.name(), &bytes)?;

@@ -11,7 +11,7 @@ use crate::wire::{
 };
 use serde::Serialize;
 use serde_json::Value;
-use smolotchi_operator::output::{columns, emit};
+use smolotchi_operator::output::{columns, counted, emit};
 use smolotchi_operator::{Code, Exit, Fault, Format, Result, Table};
 use std::fs::{File, OpenOptions};
 use std::io::IsTerminal;
@@ -175,7 +175,7 @@ impl Table for Removed {
     fn table(&self) -> String {
         let row = |one: &Artifact| vec![one.id.to_string(), one.kind.clone(), line(&one.name)];
         let rows: Vec<_> = self.artifacts.iter().map(row).collect();
-        format!("{}{} artifacts, {} bytes on the disk\n", columns(&rows), rows.len(), self.bytes)
+        format!("{}{}, {} bytes on the disk\n", columns(&rows), counted(rows.len() as u64, "artifact"), self.bytes)
     }
 }
 

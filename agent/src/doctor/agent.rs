@@ -46,9 +46,21 @@ fn health(health: Health, powers: &[Power]) -> Vec<Check> {
         _ if powers.iter().any(|power| power.unit == check.name) => Check::new(PART, check.name.as_str(), State::Warning, check.detail)
             .hint(format!("if that is no longer wanted: systemctl disable --now {}", check.name)),
         true => Check::ok(PART, check.name, check.detail),
-        false => Check::new(PART, check.name, State::Failed, check.detail).hint("journalctl -xeu smolotchi-core.service"),
+        false => {
+            let hint = look_at(&check.name);
+            Check::new(PART, check.name, State::Failed, check.detail).hint(hint)
+        }
     };
     health.checks.into_iter().map(of).collect()
+}
+
+/// Where the reason of a failed check stands.
+fn look_at(name: &str) -> String {
+    match name {
+        "disk" => "df -h /var/lib/smolotchi; then make room: apt-get clean; journalctl --vacuum-size=20M; smolotchi prune".to_owned(),
+        unit if unit.ends_with(".service") => format!("journalctl -xeu {unit}"),
+        _ => "journalctl -xeu smolotchi-core.service".to_owned(),
+    }
 }
 
 fn event_log(audited: Result<Audited>) -> Check {
@@ -65,7 +77,7 @@ fn artifacts(damaged: Option<u64>) -> Check {
         None => Check::ok(PART, "artifacts", "this release keeps none"),
         Some(0) => Check::ok(PART, "artifacts", "none is damaged, as far as they were looked at"),
         Some(count) => Check::new(PART, "artifacts", State::Failed, format!("{count} damaged, set aside"))
-            .hint("smolotchi artifacts list; smolotchi artifacts verify"),
+            .hint("smolotchi artifacts list --state damaged; put each again, or let it go: smolotchi artifacts remove NUMBER"),
     }
 }
 
@@ -99,6 +111,13 @@ fn database(paths: &Paths) -> Check {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_failed_check_leads_to_where_its_reason_stands() {
+        assert_eq!(look_at("smolotchi-web.service"), "journalctl -xeu smolotchi-web.service");
+        assert_eq!(look_at("heartbeat"), "journalctl -xeu smolotchi-core.service");
+        assert!(look_at("disk").starts_with("df -h "));
+    }
 
     #[test]
     fn faults_become_lines_with_hints() {

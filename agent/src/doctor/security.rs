@@ -27,6 +27,9 @@ pub(super) fn look(paths: &Paths, detailed: bool) -> Vec<Check> {
 }
 
 fn measure(unit: &Unit, pins: &Pins, detailed: bool) -> Check {
+    if unit.load == "masked" {
+        return Check::ok(PART, &unit.id, "masked: it can't run");
+    }
     let mut args = EXACT.to_vec();
     args.extend(["security", "--no-pager", &unit.id]);
     match ask("env", &args).map(|text| exposure::parse(&text)) {

@@ -37,6 +37,9 @@ pub(super) struct Unit {
     pub(super) operators: Vec<String>,
 }
 
+/// Handed to core at its start, and to nobody later.
+const SENSES: &str = "smolotchi-senses.socket";
+
 const PROPERTIES: &str = "--property=Id,LoadState,ActiveState,SubState,UnitFileState,Result,NRestarts,MainPID,User,CapabilityBoundingSet,\
                           AmbientCapabilities,NoNewPrivileges,SystemCallFilter,PrivateNetwork,PrivateUsers,PrivateMounts,PrivateIPC,PrivateTmp,ControlGroup,\
                           ReadWritePaths,BindPaths,StateDirectory,RuntimeDirectory,CacheDirectory,LogsDirectory,RestrictAddressFamilies,\
@@ -133,15 +136,22 @@ pub(super) fn ask_all(paths: &Paths) -> Result<Vec<Unit>, String> {
 
 pub(super) fn look(paths: &Paths) -> Vec<Check> {
     match ask_all(paths) {
-        Ok(units) => units.iter().map(judge).collect(),
+        Ok(units) => {
+            let core = units.iter().any(|unit| unit.id == "smolotchi-core.service" && unit.active == "active");
+            units.iter().map(|unit| judge(unit, core)).collect()
+        }
         Err(why) => vec![Check::unknown(PART, "units", why)],
     }
 }
 
-fn judge(unit: &Unit) -> Check {
+/// With whether core runs: a socket that is its own for as long as it lives can't be started meanwhile.
+fn judge(unit: &Unit, core: bool) -> Check {
     let check = |state, detail: String| Check::new(PART, &unit.id, state, detail);
     let id = &unit.id;
-    let start = format!("journalctl -xeu {id}; then systemctl reset-failed {id}; systemctl start {id}");
+    let start = match (id.as_str(), core) {
+        (SENSES, true) => format!("journalctl -xeu {id}; then systemctl restart smolotchi-core.service"),
+        _ => format!("journalctl -xeu {id}; then systemctl reset-failed {id}; systemctl start {id}"),
+    };
     match (unit.file.as_str(), unit.active.as_str()) {
         ("masked" | "masked-runtime", _) => {
             check(State::Warning, "masked by the operator".to_owned()).hint(format!("if that is no longer wanted: systemctl unmask {id}"))
@@ -150,6 +160,7 @@ fn judge(unit: &Unit) -> Check {
         ("enabled" | "enabled-runtime", "inactive") if expected(id) => {
             check(State::Failed, "enabled, but not running".to_owned()).hint(start)
         }
+        (_, "inactive") if id == SENSES && core => check(State::Failed, "not open, though core runs".to_owned()).hint(start),
         // Part of the wait is at the end of the crash.
         _ if unit.sub == "auto-restart" || (unit.sub == "stop-post" && unit.result != "success") => {
             check(State::Failed, format!("waits to be started again ({})", unit.result)).hint(start)
@@ -190,9 +201,20 @@ mod tests {
         for (id, file, active, sub, restarts, state) in cases {
             let text =
                 format!("Id={id}\nUnitFileState={file}\nActiveState={active}\nSubState={sub}\nNRestarts={restarts}\nResult=signal\n");
-            let check = judge(&parse(&text)[0]);
+            let check = judge(&parse(&text)[0], true);
             assert_eq!(check.state, state, "{check:?}");
             assert_eq!(check.hint.is_some(), state != State::Ok, "{check:?}");
+        }
+        for (active, core, state, hint) in [
+            ("inactive", true, State::Failed, "restart smolotchi-core.service"),
+            ("failed", true, State::Failed, "restart smolotchi-core.service"),
+            ("failed", false, State::Failed, "start smolotchi-senses.socket"),
+            ("inactive", false, State::Ok, ""),
+        ] {
+            let text = format!("Id={SENSES}\nUnitFileState=static\nActiveState={active}\n");
+            let check = judge(&parse(&text)[0], core);
+            assert_eq!(check.state, state, "{check:?}");
+            assert!(check.hint.unwrap_or_default().ends_with(hint), "{active} {core}");
         }
     }
 }

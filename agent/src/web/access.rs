@@ -115,7 +115,8 @@ pub(crate) fn check_secret(name: &str, bytes: &[u8]) -> Result<()> {
             let text = std::str::from_utf8(bytes).map(str::trim).unwrap_or_default();
             // It must pass through a header as it is.
             if !text.bytes().all(|byte| byte.is_ascii_graphic()) {
-                return Err(Fault::new(Code::WebNotProtected, "a token is one word of ASCII letters, digits and signs"));
+                let fault = Fault::new(Code::WebNotProtected, "a token is one word of ASCII letters, digits and signs");
+                return Err(fault.hint("make one with: smolotchi secrets set web.token --generate"));
             }
             Token::new(text).map(|_| ())
         }

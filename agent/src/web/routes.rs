@@ -149,7 +149,7 @@ async fn missing(State(site): Shared, uri: Uri) -> Answer {
     let path = uri.path();
     if path.starts_with("/api/") {
         let fault = Fault::new(Code::CoreNotFound, "there is no such address").fact("path", path);
-        return refused(StatusCode::NOT_FOUND, &fault.hint("see the guide web"));
+        return refused(StatusCode::NOT_FOUND, &fault.hint("see /usr/share/doc/smolotchi/guides/web.md"));
     }
     failed(&site, &Failure::missing(Code::CoreNotFound, format!("There is no page {path}.")))
 }

@@ -95,4 +95,7 @@ exposure:
     state:
       description: C(ok), or C(warning) if it has more than it may have.
       type: str
+    detail:
+      description: The node's own words, with what is open and the drop-ins that no package brought.
+      type: str
 """

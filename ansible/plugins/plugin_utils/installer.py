@@ -67,6 +67,7 @@ def exposure_of(stdout):
             if isinstance(figures, dict):
                 row = dict((name, figures.get(name)) for name in ("unit", "points", "threshold", "delta", "last_release"))
                 row["state"] = check.get("state")
+                row["detail"] = check.get("detail")
                 rows.append(row)
     return rows
 

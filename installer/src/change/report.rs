@@ -283,7 +283,14 @@ pub fn status(paths: &Paths, installed: Option<String>) -> Result<Status> {
     let listed = |blocks: BTreeMap<String, Block>| {
         blocks.into_iter().map(|(version, block)| BlockedVersion { version, reason: block.reason, at: block.at }).collect()
     };
-    let window = settings::load(paths).unwrap_or_default().window;
+    let window = match settings::load(paths).map(|settings| settings.window) {
+        Ok(window) => window.is_set().then(|| {
+            let now = clock::wall_time();
+            window.closed(now, clock::local(now)).unwrap_or_else(|| format!("the maintenance window ({window}) is open"))
+        }),
+        // The change that is asked for next is refused with the place of it.
+        Err(fault) => Some(format!("not known: {}; see: smolotchi-install plan", fault.message)),
+    };
     Ok(Status {
         installed,
         state,
@@ -293,10 +300,7 @@ pub fn status(paths: &Paths, installed: Option<String>) -> Result<Status> {
         blocked: listed(memory.blocked),
         skipped: listed(memory.skipped),
         paused: memory.paused.map(|pause| pause.sentence()),
-        window: window.is_set().then(|| {
-            let now = clock::wall_time();
-            window.closed(now, clock::local(now)).unwrap_or_else(|| format!("the maintenance window ({window}) is open"))
-        }),
+        window,
         slots: slot::all(paths)?,
     })
 }

@@ -22,6 +22,7 @@ impl Table for Shown {
     fn table(&self) -> String {
         let package = match (self.whole, self.held) {
             (None, _) => "not on this machine",
+            (Some(false), _) if self.status.open_change.is_some() => "being changed",
             (Some(false), _) => "not whole; mend it with: smolotchi-install heal",
             (Some(true), false) => "whole",
             (Some(true), true) => "whole, and on hold",
@@ -120,4 +121,31 @@ pub(super) fn history(paths: &Paths, format: Format, id: Option<&str>) -> Result
         }
     }
     Ok(Exit::Success)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_is_sent_to_mend_what_is_only_under_way() {
+        let told = |open: Option<&str>, whole| {
+            let status = serde_json::json!({"installed": "0.2.0", "state": "x", "open_change": open, "blocked": [], "slots": []});
+            Shown { status: serde_json::from_value(status).unwrap(), whole: Some(whole), held: false }.table()
+        };
+        assert!(told(Some("0001-upgrade-0.3.0"), false).contains("package      being changed\n"));
+        assert!(told(None, false).contains("mend it with: smolotchi-install heal"));
+        assert!(told(Some("0001-upgrade-0.3.0"), true).contains("package      whole\n"));
+    }
+
+    #[test]
+    fn a_window_that_can_not_be_read_is_not_passed_over() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = root.path().join("etc/smolotchi-install/config.d");
+        std::fs::create_dir_all(&folder).unwrap();
+        let window = || report::status(&Paths::new(root.path()), None).unwrap().window;
+        assert_eq!(window(), None);
+        std::fs::write(folder.join("window.toml"), "[window]\ndays = [\"someday\"]\n").unwrap();
+        assert_eq!(window().unwrap(), "not known: the installer's settings are not valid; see: smolotchi-install plan");
+    }
 }

@@ -153,6 +153,13 @@ fn a_fleet_from_nothing_to_stable_and_back() {
         "{}",
         status.text()
     );
+    // Whoever looks from afar is told which file opens it.
+    let opened = "/etc/systemd/system/smolotchi-display.service.d/60-mine.conf";
+    fleet.lab.nodes()[1].write(opened, b"[Service]\nPrivateNetwork=no\n").unwrap();
+    assert_eq!(fleet.lab.nodes()[1].sh("systemctl daemon-reload").unwrap().status, 0);
+    let status = fleet.play("status", json!({}), &[]);
+    status.assert_changed(&[]);
+    assert_eq!(status.output.stdout.matches(&format!("shaped also by {opened}")).count(), 1, "{}", status.text());
     for node in fleet.lab.nodes() {
         assert_eq!(left_over(node), "");
     }
