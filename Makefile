@@ -41,6 +41,7 @@ test-lab: prepare dist-demo ## scenarios on real Debian machines, a seeded sampl
 	$(CARGO) test -p smolotchi-lab --test lab --test first_light --test healing --test ansible --locked -- --nocapture --test-threads=2
 	@$(MAKE) --no-print-directory gate-security
 	$(CARGO) test -p smolotchi-lab --test hardening --locked -- --nocapture --test-threads=2
+	$(CARGO) test -p smolotchi-lab --test limits --locked -- --nocapture --test-threads=1
 	$(CARGO) test -p smolotchi-lab --test ways --test powers --test scripts --test policy --test model --test runtime --test soak --test secrets --locked -- --nocapture --test-threads=2
 	$(CARGO) test -p smolotchi-lab --test web --locked -- --nocapture --test-threads=1
 	$(CARGO) test -p smolotchi-lab --test crash --locked -- --nocapture --test-threads=1

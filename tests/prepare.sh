@@ -13,7 +13,7 @@ fi
 
 . /etc/os-release
 packages="debootstrap systemd-container minisign gnupg apt-utils dpkg-dev lintian openssh-client
- ansible-core python3 iproute2 e2fsprogs util-linux ca-certificates faketime sqlite3 slowhttptest wrk git gcc libc6-dev make pkg-config liblzma-dev"
+ ansible-core python3 iproute2 e2fsprogs util-linux ca-certificates faketime sqlite3 slowhttptest wrk qemu-system-x86 git gcc libc6-dev make pkg-config liblzma-dev"
 if ! command -v cargo >/dev/null; then
     # Debian 12's own rustc is too old; the one that its browsers are built with is not.
     case "${VERSION_ID:-}" in

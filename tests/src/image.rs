@@ -192,7 +192,7 @@ fn debootstrap(release: Release, target: &Path, lock: &File) -> Result<()> {
 }
 
 /// The Debian mirror that the host's own apt uses; nothing to leave it to debootstrap.
-fn mirror() -> Option<String> {
+pub(crate) fn mirror() -> Option<String> {
     let list =
         |filters: &[&str]| host(&[&["apt-get", "indextargets", "--format", "$(REPO_URI)", "Created-By: Packages"], filters].concat());
     let listed = list(&["Origin: Debian", "Label: Debian"]).ok().filter(|text| !text.trim().is_empty());

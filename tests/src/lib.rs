@@ -18,7 +18,7 @@
 //! ```
 //!
 //! A node is not a virtual machine: the kernel is the host's, memory and CPU limits are not enforced, and the clock is
-//! shared. Nodes are offline; their apt knows no repository until a suite writes one.
+//! shared; what needs a kernel of its own is in [`vm`]. Nodes are offline; their apt knows no repository until a suite writes one.
 
 mod access;
 mod cgroup;
@@ -42,6 +42,7 @@ mod snapshot;
 pub mod story;
 pub mod supervisor;
 mod sweep;
+pub mod vm;
 mod wait;
 
 pub use folder::Folder;
