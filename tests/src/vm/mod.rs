@@ -55,7 +55,7 @@ pub fn is_quick() -> bool {
 
 /// How many times as long things may take: 1 where it is quick; emulated else.
 pub fn patience() -> u32 {
-    if is_quick() { 1 } else { 6 }
+    if is_quick() { 1 } else { 10 }
 }
 
 impl<'a> Vm<'a> {
