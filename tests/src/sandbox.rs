@@ -74,7 +74,8 @@ const SANDBOX: [&str; 58] = [
 ];
 
 /// Directives that bound what a service uses. They stand in its unit, each below its reason.
-pub const BOUNDS: [&str; 8] = ["MemoryMax", "MemorySwapMax", "LimitDATA", "TasksMax", "OOMScoreAdjust", "Nice", "CPUWeight", "IOWeight"];
+pub const BOUNDS: [&str; 9] =
+    ["MemoryMax", "MemorySwapMax", "LimitDATA", "LimitNOFILE", "TasksMax", "OOMScoreAdjust", "Nice", "CPUWeight", "IOWeight"];
 
 /// Of these, what a drop-in says is added to what the baseline says; nothing takes all of it back.
 const LISTS: [&str; 11] = [

@@ -9,6 +9,7 @@ use smolotchi_lab::story::CHANGE_DEADLINE;
 use smolotchi_lab::{Disk, Lab, Node, Release, dist};
 
 const HEALER: &str = "smolotchi-install-heal.service";
+const EXECUTOR: &str = "smolotchi-install-change.service";
 const STATE: &str = "/var/lib/smolotchi-install";
 /// What postinst asks of deb-systemd-invoke once the database is migrated.
 const MIGRATED: &str = "start smolotchi-core.socket";
@@ -132,6 +133,39 @@ fn a_cut_inside_apts_dpkg_ends_forward() {
 #[test]
 fn a_cut_inside_plain_dpkg_ends_forward() {
     a_cut_inside_dpkg(&format!("dpkg -i {}", dist::agent_deb("0.2.0")), "0.2.0");
+}
+
+/// The executor is killed while its dpkg works. That goes on, without the /tmp that went with the unit; the next executor waits for it.
+fn a_dpkg_outlives_its_executor(release: Release) {
+    let lab = lab(release, Disk::Overlay);
+    let node = lab.node(1);
+    install(node);
+    set_trap(node, "/usr/bin/deb-systemd-helper", "smolotchi-web.socket");
+    node.sh_ok(&format!("smolotchi-install upgrade --from {} >/var/log/start.log 2>&1 &", dist::TREE)).unwrap();
+    wait_trapped(node);
+    let dpkg = node.sh_ok("pgrep -x dpkg").unwrap();
+    node.run_ok(&["systemctl", "kill", "--signal=KILL", "--kill-whom=main", EXECUTOR]).unwrap();
+    let again = format!("[ $(systemctl show -P NRestarts {EXECUTOR}) = 1 ] && systemctl is-active -q {EXECUTOR}");
+    node.wait_until("the next executor is there", CHANGE_DEADLINE, &again).unwrap();
+    assert_eq!(node.sh_ok("pgrep -x dpkg").unwrap(), dpkg, "{release}: it was not left alone");
+    // What the test is about: nothing can be made in that /tmp any more.
+    assert_ne!(node.sh(&format!("touch /proc/{}/root/tmp/x", dpkg.trim())).unwrap().status, 0, "{release}: its /tmp is still there");
+    node.sh_ok("rm /run/trap-deb-systemd-helper").unwrap();
+    node.wait_idle().unwrap();
+    assert_eq!(node.installed().unwrap(), "0.2.0", "{release}");
+    assert_eq!(node.last_change().unwrap()["verdict"], "committed", "{release}");
+    node.wait_healthy().unwrap();
+    assert_invariants(node);
+}
+
+#[test]
+fn a_dpkg_outlives_its_executor_on_debian_12() {
+    a_dpkg_outlives_its_executor(Release::Bookworm);
+}
+
+#[test]
+fn a_dpkg_outlives_its_executor_on_debian_13() {
+    a_dpkg_outlives_its_executor(Release::Trixie);
 }
 
 /// Without an open change: the first installation, a removal and a purge.

@@ -9,10 +9,12 @@ use rustix::fs::{Mode, OFlags};
 use serde::{Deserialize, Serialize};
 use smolotchi_operator::{Code, Fault, Result};
 use std::collections::BTreeMap;
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io::Read;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, fchown, lchown};
+use std::os::unix::process::CommandExt;
 use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
 /// The user that owns the database.
@@ -89,16 +91,14 @@ pub fn snapshot(paths: &Paths, folder: &Path, file: &str) -> Result<Option<u32>>
     if !paths.database().exists() {
         return Ok(None);
     }
-    let owner =
-        std::fs::metadata(paths.database()).map_err(|error| Fault::io("could not look at the database", paths.database(), &error))?;
+    let owner = owner(paths)?;
     chown(folder, Some(owner.uid()), Some(owner.gid())).map_err(|error| Fault::io("could not hand over a folder", folder, &error))?;
     let target = folder.join(file);
-    let agent = paths.agent();
-    let (program, target_text) = (agent.to_string_lossy(), target.to_string_lossy());
-    let args = ["-u", USER, "--", &program, "maint", "snapshot", "--to", &target_text, "--format", "json"].map(str::to_owned);
+    let target_text = target.to_string_lossy();
+    let mut snapshot = as_owner(paths, &owner, &["maint", "snapshot", "--to", &target_text, "--format", "json"]);
     let failed = |said| Fault::new(Code::StoreFailed, "could not make a snapshot of the database").fact("said", said);
-    let said = run::succeed(&mut run::command("runuser", &args))
-        .map_err(|fault| failed(fault.details.get("said").cloned().unwrap_or_default()))?;
+    let said = run::succeed(&mut snapshot)
+        .map_err(|fault| failed(fault.details.get("said").cloned().unwrap_or_else(|| fault.to_string().into())))?;
     let Copied { schema } = serde_json::from_str(&said).map_err(|error| failed(said.as_str().into()).cause(&error))?;
     // First the folder, so that nothing in it can change its meaning any more; then the file itself, not its name.
     lchown(folder, Some(0), Some(0)).map_err(|error| Fault::io("could not take back a folder", folder, &error))?;
@@ -123,7 +123,7 @@ pub fn schemas(paths: &Paths) -> Option<(u64, u64)> {
     if !paths.database().exists() {
         return None;
     }
-    let info = as_owner(paths, &["db", "info", "--format", "json"]).ok()?;
+    let info = run::succeed(&mut as_owner(paths, &owner(paths).ok()?, &["db", "info", "--format", "json"])).ok()?;
     let value: serde_json::Value = serde_json::from_str(&info).ok()?;
     Some((value.get("current")?.as_u64()?, value.get("own")?.as_u64()?))
 }
@@ -162,28 +162,33 @@ pub struct Restored {
 /// of ours, made for this and removed again, where that user may read its copy. Core must be down.
 pub fn restore(paths: &Paths, snapshot: &Path, inbox: &Path, export: &Path) -> Result<Restored> {
     let failed = |error: std::io::Error| Fault::io("could not hand over the snapshot", inbox, &error);
-    let owner = paths.database().parent().map(std::fs::metadata).transpose().map_err(failed)?;
-    let owner = owner.map(|meta| (meta.uid(), meta.gid())).unwrap_or_default();
+    let owner = owner(paths)?;
     crate::change::remove_tree(inbox)?;
     crate::change::make_folder(inbox)?;
     let copy = inbox.join("smolotchi.db");
     smolotchi_operator::durable::copy(snapshot, &copy, 0o600)?;
-    chown(&copy, Some(owner.0), Some(owner.1)).map_err(failed)?;
-    chown(inbox, Some(owner.0), Some(owner.1)).map_err(failed)?;
-    let args = ["maint", "restore", "--snapshot", &copy.to_string_lossy(), "--export", &export.to_string_lossy(), "--format", "json"]
-        .map(str::to_owned);
-    let args: Vec<&str> = args.iter().map(String::as_str).collect();
-    let said = as_owner(paths, &args);
+    chown(&copy, Some(owner.uid()), Some(owner.gid())).map_err(failed)?;
+    chown(inbox, Some(owner.uid()), Some(owner.gid())).map_err(failed)?;
+    let (copy, export) = (copy.to_string_lossy(), export.to_string_lossy());
+    let said =
+        run::succeed(&mut as_owner(paths, &owner, &["maint", "restore", "--snapshot", &copy, "--export", &export, "--format", "json"]));
     crate::change::remove_tree(inbox)?;
     let said = said?;
     serde_json::from_str(&said)
         .map_err(|error| Fault::new(Code::StoreFailed, "the restore answered in another way").fact("said", said.as_str()).cause(&error))
 }
 
-/// Runs a verb of the installed agent as the database's user.
-fn as_owner(paths: &Paths, verb: &[&str]) -> Result<String> {
-    let agent = paths.agent();
-    let mut args: Vec<&std::ffi::OsStr> = vec!["-u".as_ref(), USER.as_ref(), "--".as_ref(), agent.as_os_str()];
-    args.extend(verb.iter().map(std::ffi::OsStr::new));
-    run::succeed(&mut run::command("runuser", &args))
+/// The state folder, whose owner the database is opened as. Not the file's: that user could put another's there.
+pub fn owner(paths: &Paths) -> Result<Metadata> {
+    let database = paths.database();
+    let folder = database.parent().unwrap_or(&database);
+    std::fs::metadata(folder).map_err(|error| Fault::io("could not look at the state folder", folder, &error))
+}
+
+/// A verb of the installed agent, to be run as the owner of `owner` with no other groups. Not by runuser: that opens a session of PAM, which sets
+/// limits of its own and for that needs rights that the executor has no other use for.
+pub fn as_owner(paths: &Paths, owner: &Metadata, verb: &[&str]) -> Command {
+    let mut command = run::command(&paths.agent().to_string_lossy(), verb);
+    command.uid(owner.uid()).gid(owner.gid()).current_dir("/");
+    command
 }

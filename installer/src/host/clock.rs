@@ -41,7 +41,28 @@ fn milliseconds(id: ClockId) -> u64 {
     u64::try_from(now.tv_sec).unwrap_or(0) * 1_000 + u64::try_from(now.tv_nsec).unwrap_or(0) / 1_000_000
 }
 
-/// Which boot this is.
+/// Which boot this is, as the kernel writes it (random(4)). A unit whose sandbox hides /proc/sys hands it in as SMOLOTCHI_BOOT_ID=%b, to us and to
+/// whatever we run.
 pub fn boot_id() -> String {
-    std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
+    let handed = std::env::var("SMOLOTCHI_BOOT_ID").ok().and_then(|id| grouped(&id));
+    handed.unwrap_or_else(|| std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned())
+}
+
+/// systemd writes 32 digits, the kernel five groups of them.
+fn grouped(digits: &str) -> Option<String> {
+    let whole = digits.len() == 32 && digits.bytes().all(|byte| byte.is_ascii_hexdigit());
+    whole.then(|| [0..8, 8..12, 12..16, 16..20, 20..32].map(|group| &digits[group]).join("-"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_boot_is_the_same_by_systemd_and_by_the_kernel() {
+        assert_eq!(grouped("0123456789abcdef0123456789abcdef").as_deref(), Some("01234567-89ab-cdef-0123-456789abcdef"));
+        for other in ["", "0123", "01234567-89ab-cdef-0123-456789abcdef", "%b", "0123456789abcdef0123456789abcdeg"] {
+            assert_eq!(grouped(other), None, "{other}");
+        }
+    }
 }

@@ -83,7 +83,10 @@ pub fn rehearse(paths: &Paths, deb: &Path, inventory: &mut Inventory) -> Result<
 
 fn run_it(paths: &Paths, deb: &Path) -> Result<Outcome> {
     let left_out = |why: &str| Ok(Outcome::LeftOut(why.to_owned()));
-    let Ok(owner) = std::fs::metadata(paths.database()) else { return left_out("there is no database yet") };
+    if !paths.database().exists() {
+        return left_out("there is no database yet");
+    }
+    let owner = agent::owner(paths)?;
     if !systemd::is_running() {
         return left_out("no service manager is running");
     }
@@ -101,10 +104,8 @@ fn run_it(paths: &Paths, deb: &Path) -> Result<Outcome> {
         return left_out("the package holds no agent");
     }
     let copy = data.join("smolotchi.db");
-    let installed = paths.agent();
-    let args =
-        ["-u", agent::USER, "--", &installed.to_string_lossy(), "maint", "snapshot", "--to", &copy.to_string_lossy()].map(str::to_owned);
-    if let Err(fault) = run::succeed(&mut run::command("runuser", &args)) {
+    let mut snapshot = agent::as_owner(paths, &owner, &["maint", "snapshot", "--to", &copy.to_string_lossy()]);
+    if let Err(fault) = run::succeed(&mut snapshot) {
         // A database or an agent that is broken says nothing about the release, which may be the repair.
         let said = fault.details.get("said").and_then(|said| said.as_str()).unwrap_or(&fault.message).to_owned();
         return Ok(Outcome::LeftOut(format!("the installed version could not copy the database: {}", run::tail(&said, 1))));

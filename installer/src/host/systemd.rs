@@ -147,7 +147,9 @@ pub fn last_gap_ms(unit: &str, since_us: u64) -> Option<u64> {
 /// The last log lines of the agent's units in this boot.
 pub fn last_lines(lines: u32) -> Vec<String> {
     let count = lines.to_string();
-    let args = ["--unit=smolotchi-core*", "--unit=smolotchi-web*", "--boot", "--no-pager", "--output=short-iso", "--lines", &count];
+    // By its field: --boot alone would look for this boot in /proc/sys, which the executor's sandbox hides.
+    let boot = format!("_BOOT_ID={}", clock::boot_id().replace('-', ""));
+    let args = ["--unit=smolotchi-core*", "--unit=smolotchi-web*", "--no-pager", "--output=short-iso", "--lines", &count, &boot];
     match run::succeed(&mut run::command("journalctl", &args)) {
         Ok(text) => text.lines().map(str::to_owned).collect(),
         Err(fault) => vec![format!("the systemd journal could not be read: {}", fault.message)],
