@@ -83,7 +83,9 @@ pub(super) async fn services(core: &Core) -> Vec<Check> {
 fn judged(units: &[Unit]) -> Vec<Check> {
     // The installer's units fail when they need an operator: smolotchi-install status tells that.
     let ours = |unit: &&Unit| {
-        unit.name.starts_with("smolotchi-") && !unit.name.starts_with("smolotchi-install") && unit.name.ends_with(".service")
+        // A socket or timer only when it was given up: then nothing starts its service.
+        let is_told = unit.name.ends_with(".service") || unit.active == "failed";
+        unit.name.starts_with("smolotchi-") && !unit.name.starts_with("smolotchi-install") && is_told
     };
     let judge = |unit: &Unit| {
         let again = unit.restarts.filter(|count| *count > 0).map(|count| format!(", started again {count} times")).unwrap_or_default();
@@ -111,6 +113,7 @@ mod tests {
             unit("smolotchi-core.service", "active", Some(2)),
             unit("smolotchi-web.service", "failed", Some(0)),
             unit("smolotchi-web.socket", "failed", None),
+            unit("smolotchi-net.socket", "inactive", None),
             unit("smolotchi-install-change.service", "failed", Some(0)),
             unit("other.service", "failed", None),
         ];
@@ -118,6 +121,7 @@ mod tests {
         let expected = [
             Check::new("smolotchi-core.service", true, "active (x), started again 2 times"),
             Check::new("smolotchi-web.service", false, "failed (x)"),
+            Check::new("smolotchi-web.socket", false, "failed (x)"),
         ];
         assert_eq!(checks, expected);
     }

@@ -8,7 +8,7 @@ use crate::ai::plan::subject;
 use crate::ai::policy::is_interface;
 use crate::clock;
 use crate::paths::Paths;
-use crate::powers::{self, Power, arp};
+use crate::powers::{self, Power, arp, net};
 use crate::wire::readings::Observation;
 use crate::wire::{self, Heard, Listen, Operate, Operated};
 use serde::Serialize;
@@ -23,8 +23,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::sync::{Mutex, MutexGuard};
 
-/// How long a service may take beside the time that it listens: its start on a slow machine, and a link that is brought up for ten seconds and
-/// gets back what it had for five.
+/// How long a service may take beside what it was asked for: its start on a slow machine.
 const SERVICE_TIME: Duration = Duration::from_secs(30);
 /// How long one waits for another's call.
 const TURN_TIME: Duration = Duration::from_secs(5);
@@ -195,12 +194,16 @@ impl Core {
             return self.refused("it was begun before, and an approval counts once".to_owned(), about).await;
         }
         let operate = Operate { operation: stage.action, interface };
-        let came: Came<Operated> = self.ask(Power::Net, &operate, SERVICE_TIME).await;
+        let came: Came<Operated> = self.ask(Power::Net, &operate, net::MOST_TIME + SERVICE_TIME).await;
         let (topic, severity) = match &came {
             Came::Answer(done) if done.available => {
                 let lost: Vec<_> = done.items.iter().flat_map(|done| &done.lost).collect();
                 about["lost"] = json!(lost);
-                ("network.changed", if lost.is_empty() { Severity::Notice } else { Severity::Warning })
+                match () {
+                    () if done.items.iter().any(|done| done.down) => ("network.down", Severity::Error),
+                    () if lost.is_empty() => ("network.changed", Severity::Notice),
+                    () => ("network.changed", Severity::Warning),
+                }
             }
             Came::Answer(_) | Came::NotAsked(_) => ("network.not-changed", Severity::Warning),
             Came::Unknown(_) => ("network.unknown", Severity::Warning),
@@ -219,7 +222,8 @@ impl Core {
         let mut line = serde_json::to_vec(question).unwrap_or_default();
         line.push(b'\n');
         let unit = power.unit();
-        let mut stream = match tokio::time::timeout(within, UnixStream::connect(power.socket(&self.powers.paths))).await {
+        let end = tokio::time::Instant::now() + within;
+        let mut stream = match tokio::time::timeout_at(end, UnixStream::connect(power.socket(&self.powers.paths))).await {
             Ok(Ok(stream)) => stream,
             Ok(Err(error)) => return Came::NotAsked(unasked(unit, &error)),
             Err(_) => return Came::NotAsked(format!("{unit} could not be asked in time")),
@@ -230,7 +234,7 @@ impl Core {
             stream.take(ANSWER).read_to_end(&mut answer).await.map(|_| answer)
         };
         let log = format!("journalctl -u smolotchi-{}", power.name());
-        match tokio::time::timeout(within, talk).await {
+        match tokio::time::timeout_at(end, talk).await {
             Ok(Ok(answer)) => match serde_json::from_slice(&answer) {
                 Ok(observation) => Came::Answer(observation),
                 Err(_) => Came::Unknown(format!("{unit} ended without an answer: {log}")),

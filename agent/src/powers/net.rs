@@ -25,10 +25,15 @@ pub(crate) const LINK_RESTART: &str = "link-restart";
 /// Empties an interface's neighbour table.
 pub(crate) const NEIGHBOURS_FLUSH: &str = "neighbours-flush";
 
-/// How long a link is tried to be brought up before that has failed.
+/// How long a link is tried to be brought up while somebody waits.
 const UP_TIME: Duration = Duration::from_secs(10);
-/// How long what was forgotten is tried to be put back. The kernel takes a route from an address only once it knows that nobody else has it.
-const BACK_TIME: Duration = Duration::from_secs(5);
+/// And once nobody does: an adapter that loads its firmware anew takes its time. Below the unit's TimeoutStopSec=.
+const FINISH_TIME: Duration = Duration::from_secs(150);
+/// How long what was forgotten is tried to be put back. The kernel takes a route from an address only once it knows that nobody else has it, and asks
+/// only once the link has its carrier.
+const BACK_TIME: Duration = Duration::from_secs(20);
+/// The longest that an operation takes.
+pub(crate) const MOST_TIME: Duration = UP_TIME.saturating_add(BACK_TIME);
 /// Between two tries.
 const PAUSE: Duration = Duration::from_millis(250);
 /// The most of what is lost that is told of.
@@ -64,7 +69,9 @@ pub(crate) fn run(paths: &Paths, path: Option<&Path>) -> Result<Exit> {
         match &done {
             Ok(all) => {
                 all.iter().for_each(|done| tell_lost(&done.lost));
-                log::notice(format!("{} on {}: done", asked.operation, asked.interface));
+                if !all.iter().any(|done| done.down) {
+                    log::notice(format!("{} on {}: done", asked.operation, asked.interface));
+                }
             }
             Err(reason) => log::fault(
                 &Fault::new(Code::Io, reason.as_str())
@@ -83,7 +90,7 @@ pub(crate) fn finish(paths: &Paths) -> Result<Exit> {
     let Some(before) = Before::noted(&note) else { return Ok(Exit::Success) };
     log::warning(Code::Io, format!("a restart of {} was cut off, and is finished", before.name));
     let failed = |reason: String| Fault::new(Code::Io, reason).fact("interface", before.name.as_str());
-    let (_, lost) = before.put_back(&kernel().map_err(failed)?).map_err(failed)?;
+    let (_, lost) = before.put_back(&kernel().map_err(failed)?, FINISH_TIME).map_err(failed)?;
     tell_lost(&lost);
     // A link that is up and lacks something is what it is: trying again would not bring it.
     forget(&note);
@@ -105,17 +112,24 @@ fn operate(asked: &Operate, note: &Path) -> Outcome<Operated> {
     let kernel = kernel()?;
     let link = links(&kernel)?.into_iter().find(|link| link.name == asked.interface);
     let link = link.filter(|link| !link.loopback).ok_or_else(|| format!("there is no interface {}", asked.interface))?;
-    let mut done = Operated { operation: asked.operation.clone(), interface: link.name.clone(), put_back: 0, lost: Vec::new(), removed: 0 };
+    let mut done = Operated {
+        operation: asked.operation.clone(),
+        interface: link.name.clone(),
+        put_back: 0,
+        lost: Vec::new(),
+        down: false,
+        removed: 0,
+    };
     match asked.operation.as_str() {
-        LINK_RESTART => (done.put_back, done.lost) = restart(&kernel, &link, note)?,
+        LINK_RESTART => restart(&kernel, &link, note, &mut done)?,
         NEIGHBOURS_FLUSH => done.removed = flush(&kernel, &link)?,
         other => return Err(format!("there is no operation {other}")),
     }
     Ok(vec![done])
 }
 
-/// How much was put back, and what could not be. Errors: nothing was done.
-fn restart(kernel: &Kernel, link: &Link, note: &Path) -> std::result::Result<(u32, Vec<String>), String> {
+/// Errors: nothing was done.
+fn restart(kernel: &Kernel, link: &Link, note: &Path, done: &mut Operated) -> std::result::Result<(), String> {
     if !link.enabled {
         return Err(format!("{} was switched off by somebody, and stays off", link.name));
     }
@@ -123,8 +137,7 @@ fn restart(kernel: &Kernel, link: &Link, note: &Path) -> std::result::Result<(u3
     if let Some(reason) = entangled(link.index, &hangs) {
         return Err(format!("{} {reason}; nothing was done", link.name));
     }
-    // A kernel without next hops of their own has none.
-    if kernel.dump(NEXT_HOPS, &[0; 8], |body| next_hop(link.index, body)).is_ok_and(|found| !found.is_empty()) {
+    if !kernel.dump(NEXT_HOPS, &[0; 8], |body| next_hop(link.index, body))?.is_empty() {
         return Err(format!("{} has next hops that stand for themselves (ip nexthop), which would be lost; nothing was done", link.name));
     }
     if !kernel.dump(ROUTES, &[0; 12], |body| multipath(link.index, body))?.is_empty() {
@@ -139,18 +152,21 @@ fn restart(kernel: &Kernel, link: &Link, note: &Path) -> std::result::Result<(u3
         ));
     }
     before.note(note).map_err(|error| format!("nothing was done: {} can't be written: {error}", note.display()))?;
-    if let Err(reason) = kernel.change(LINK_SET, 0, &switch(link.index, false)) {
-        log::warning(Code::Io, format!("{} may not have been taken down: {reason}", link.name));
-    }
+    let taken_down = kernel.change(LINK_SET, 0, &switch(link.index, false));
     // Whatever came of that, it comes up.
-    match before.put_back(kernel) {
-        Ok(came) => {
+    match before.put_back(kernel, UP_TIME) {
+        Ok((put_back, lost)) => {
             forget(note);
-            Ok(came)
+            taken_down.map_err(|reason| format!("{} could not be taken down, and is as it was: {reason}", link.name))?;
+            (done.put_back, done.lost) = (put_back, lost);
         }
-        // The note stays: the unit has it tried once more.
-        Err(reason) => Ok((0, vec![reason])),
+        // The note stays: once this process has ended, its unit has it tried for longer.
+        Err(reason) => {
+            log::warning(Code::Io, format!("{reason}; it is tried for {} s more", FINISH_TIME.as_secs()));
+            done.down = true;
+        }
     }
+    Ok(())
 }
 
 /// Nothing is left to be done. An empty note says so as well as none, and takes no further system call.
@@ -325,9 +341,9 @@ impl Before {
 
     /// Brings the link up and makes again what is missing then: how much that was, and what of it could not be made, with the reason. Errors: it
     /// does not come up.
-    fn put_back(&self, kernel: &Kernel) -> std::result::Result<(u32, Vec<String>), String> {
+    fn put_back(&self, kernel: &Kernel, up_within: Duration) -> std::result::Result<(u32, Vec<String>), String> {
         let up = || kernel.change(LINK_SET, 0, &switch(self.link, true));
-        again_until(UP_TIME, up).map_err(|reason| format!("{} is down and does not come up again: {reason}", self.name))?;
+        again_until(up_within, up).map_err(|reason| format!("{} is down and does not come up again: {reason}", self.name))?;
         let mut forgotten = None;
         let mut reasons = BTreeMap::new();
         let left = again_until(BACK_TIME, || {
@@ -388,18 +404,24 @@ fn address(interface: u32, body: &[u8]) -> Option<Entry> {
 }
 
 /// A route out of this interface, and whether it leads through a gateway. One that the kernel makes again by itself is there again by then; those
-/// of redirects and routers' advertisements come again.
+/// of redirects and routers' advertisements come again, and what has an end (a network that a router told of) belongs to who renews it. What the kernel
+/// noted beside a route (the way to one host is narrower, rtnetlink(7) RTM_F_CLONED) is of the moment.
 fn route(interface: u32, body: &[u8]) -> Option<(bool, Entry)> {
     const COMES_AGAIN: [u8; 2] = [1, 9];
     const OF_THE_KERNEL: u8 = 2;
     const UNICAST: u8 = 1;
     /// Of its flags, all but "lies on the link" tell how it is now.
     const ONLINK: u32 = 4;
-    /// How old it is and how often it is used.
+    const CLONED: u32 = 0x200;
+    /// How old it is, how often it is used, and behind two words when it ends.
     const CACHE: u16 = 12;
     let (protocol, kind) = (*body.get(5)?, *body.get(7)?);
     let out = attributes(body, 12).find(|(kind, _)| *kind == 4).and_then(|(_, value)| u32_at(value, 0))?;
     if out != interface || COMES_AGAIN.contains(&protocol) || (protocol == OF_THE_KERNEL && kind != UNICAST) {
+        return None;
+    }
+    let ends = |value: &[u8]| u32_at(value, 8).is_some_and(|end| end != 0);
+    if u32_at(body, 8)? & CLONED != 0 || attributes(body, 12).any(|(kind, value)| kind == CACHE && ends(value)) {
         return None;
     }
     let via = attributes(body, 12).any(|(kind, _)| kind == 5 || kind == 18);
@@ -466,7 +488,8 @@ mod tests {
 
     #[test]
     fn routes_are_put_back_without_their_state() {
-        let aged = [route_of(3, 3, 1, true), attribute(12, &[7; 32])].concat();
+        let age = |end: u8| attribute(12, &[[7; 8], [end, 0, 0, 0, 7, 7, 7, 7]].concat());
+        let aged = [route_of(3, 3, 1, true), age(0)].concat();
         let (via, Entry::Route(made)) = route(3, &aged).unwrap() else { panic!() };
         assert!(via && made[8..12] == [0; 4] && made[12..] == route_of(3, 3, 1, true)[12..], "{made:?}");
         assert_eq!(Entry::Route(made).words(), "route to 198.51.100.0/24 via 192.0.2.1");
@@ -474,7 +497,12 @@ mod tests {
         for kept in [route_of(3, 4, 1, false), route_of(3, 2, 1, false), route_of(3, 3, 2, false)] {
             assert!(!route(3, &kept).unwrap().0, "{kept:?}");
         }
-        for other in [route_of(4, 3, 1, false), route_of(3, 2, 2, false), route_of(3, 1, 1, true), route_of(3, 9, 1, true), vec![2; 7]] {
+        let ends = [route_of(3, 2, 1, false), age(9)].concat();
+        let mut cloned = route_of(3, 0, 1, true);
+        cloned[9] = 2;
+        for other in
+            [route_of(4, 3, 1, false), route_of(3, 2, 2, false), route_of(3, 1, 1, true), route_of(3, 9, 1, true), vec![2; 7], ends, cloned]
+        {
             assert_eq!(route(3, &other), None, "{other:?}");
         }
     }

@@ -55,6 +55,9 @@ pub(crate) struct Operated {
     pub(crate) put_back: u32,
     /// Of that, what could not be put back, and why.
     pub(crate) lost: Vec<String>,
+    /// The link did not come up while somebody waited.
+    #[serde(default)]
+    pub(crate) down: bool,
     /// Entries of the neighbour table that were removed.
     pub(crate) removed: u32,
 }

@@ -30,11 +30,19 @@ pub(super) const FLUSH: Action = Action {
     judge,
 };
 
-/// What was done is in the record; only what could not be put back is found.
+/// What was done is in the record; only a link that stays down and what could not be put back is found.
 fn judge(_: &Map<String, Value>, observation: &Value) -> Vec<Found> {
     let one = |item: &Value| {
         let lost: Vec<_> = item["lost"].as_array()?.iter().map(text).collect();
         let interface = text(&item["interface"]);
+        if item["down"] == true {
+            return Some(Found {
+                key: format!("link/{interface}"),
+                title: format!("{interface} did not come up again after its restart"),
+                severity: Severity::Error,
+                detail: json!({ "interface": interface }),
+            });
+        }
         (!lost.is_empty()).then(|| Found {
             key: format!("link/{interface}"),
             title: format!("{interface} lacks what it had before its restart, first of all {}", lost[0]),
@@ -62,5 +70,7 @@ mod tests {
         let found = judge(&Map::new(), &seen(json!(["route to 198.51.100.0/24: the kernel refused: x"])));
         assert_eq!((found.len(), found[0].severity, found[0].key.as_str()), (1, Severity::Warning, "link/wlan0"));
         assert!(found[0].title.contains("198.51.100.0/24"), "{found:?}");
+        let down = json!({ "available": true, "items": [{ "operation": "link-restart", "interface": "wlan0", "lost": [], "down": true }] });
+        assert_eq!(judge(&Map::new(), &down)[0].severity, Severity::Error);
     }
 }
