@@ -160,7 +160,7 @@ fn bounds_of(vm: &Vm<'_>, service: &str) {
     let (bound, tasks) = (promised(service, "TasksMax"), came.remove("tasks").unwrap());
     assert!(tasks.count == bound && tasks.why.starts_with("Resource temporarily unavailable"), "{service}: {tasks:?}; TasksMax {bound}");
     // What it was handed counts too.
-    let (bound, files) = (said(service, "LimitNOFILE").map_or(1024, |_| promised(service, "LimitNOFILE")), came.remove("files").unwrap());
+    let (bound, files) = (promised(service, "LimitNOFILE"), came.remove("files").unwrap());
     assert!(
         (bound - 14..=bound).contains(&files.count) && files.why.starts_with("Too many open files"),
         "{service}: {files:?}; LimitNOFILE {bound}"
