@@ -23,7 +23,7 @@ say() { echo "dist-demo: $*" >&2; }
 # What the result depends on: every file that git knows or would take, the compiler, the keys.
 stamp() {
     {
-        git ls-files -z -co --exclude-standard -- agent installer migrations systemd debian tests/demo Cargo.toml Cargo.lock LICENSE\* \
+        git ls-files -z -co --exclude-standard -- agent installer migrations systemd debian docs/guides tests/demo Cargo.toml Cargo.lock LICENSE\* \
             | sort -z -u | xargs -0 sha256sum 2>/dev/null
         rustc -vV
         echo "$arch"

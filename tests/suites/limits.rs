@@ -174,8 +174,6 @@ fn all_leak(vm: &Vm<'_>) {
     let script = "set -e
         rm /run/systemd/system/smolotchi-*.service.d/99-once.conf
         systemctl daemon-reload
-        systemctl stop smolotchi-core smolotchi-web smolotchi-ai
-        ln -f /root/glutton /usr/bin/smolotchi
         echo shared >/etc/smolotchi/glutton
         dmesg -C
         systemctl start --no-block smolotchi-core smolotchi-web smolotchi-ai smolotchi-prune smolotchi-display
@@ -422,6 +420,8 @@ fn with_all_controllers(image: &Image) {
     for wish in ["data 200", "shared 200", "tasks 500", "files 20000"] {
         outside(&vm, wish);
     }
+    // From here on every service is a glutton.
+    vm.sh_ok("systemctl stop smolotchi-core smolotchi-web smolotchi-ai && ln -f /root/glutton /usr/bin/smolotchi").unwrap();
     if is_whole() {
         all_leak(&vm);
     }

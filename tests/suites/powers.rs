@@ -32,7 +32,7 @@ ip neigh add 192.0.2.11 lladdr 02:00:5e:10:00:99 nud stale dev near0";
 const SETTINGS: &str = r#"[policy]
 actions = ["arp-listen", "link-restart", "neighbours-flush"]
 arp_interfaces = ["near0"]
-net_interfaces = ["near1", "late0"]
+net_interfaces = ["near1"]
 runs_per_hour = 0
 "#;
 
@@ -293,21 +293,23 @@ fn is_cut_off(node: &Node) {
     node.sh_ok("ip route flush table 777; systemctl reset-failed smolotchi-net.service").unwrap();
 }
 
-/// A link that doesn't come up at once is told, and tried for longer than anybody waits: here a VLAN, whose link below is down.
+/// A link that doesn't come up at once is told, and tried for longer than anybody waits: here one with an address that is the link's below, which the kernel refuses only when it is to come up.
 fn comes_up_late(node: &Node) {
+    node.write("/etc/smolotchi/config.d/60-late.toml", b"[policy]\nnet_interfaces = [\"late0\"]\n").unwrap();
     node.sh_ok(
-        "ip link add link near0 name late0 type vlan id 7 loose_binding on; ip link set late0 up; ip -6 addr add 2001:db8:7::1/64 dev late0 nodad
-         ip link set near0 down; ip link set late0 type vlan loose_binding off; ip link show late0 | grep -q '[<,]UP[,>]'",
+        "ip link add link near0 name late0 type macvlan mode bridge; ip link set late0 up; ip -6 addr add 2001:db8:7::1/64 dev late0 nodad
+         ip link set near0 address $(ip -br link show late0 | awk '{print $3}')
+         ip link show late0 | grep -q '[<,]UP[,>]'",
     )
     .unwrap();
     let said = ask(node, "smolotchi", "net.sock", &restart("late0"));
     assert!(said.contains("\"down\":true"), "{said}");
     assert_eq!(node.sh("systemctl is-active smolotchi-net.service").unwrap().stdout.trim(), "deactivating", "it is tried still");
     assert!(node.sh("ip link show late0 | grep -q '[<,]UP[,>]' || ip -6 addr show late0 | grep -q 2001:db8:7::1").unwrap().status != 0);
-    node.sh_ok("ip link set near0 up").unwrap();
+    node.sh_ok("ip link set near0 address 02:00:5e:10:00:77").unwrap();
     node.wait_until("the link has what it had", Duration::from_secs(60), "ip -6 addr show late0 | grep -q 2001:db8:7::1/64").unwrap();
     node.wait_until("nobody is left", Duration::from_secs(60), "test $(systemctl is-active smolotchi-net.service) = inactive").unwrap();
-    node.sh_ok("ip link del late0").unwrap();
+    node.sh_ok("ip link del late0; rm /etc/smolotchi/config.d/60-late.toml").unwrap();
 }
 
 /// A service that ends before it takes its caller is not started for ever, and an upgrade is a new beginning.
