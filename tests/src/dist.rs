@@ -65,6 +65,16 @@ pub fn lab(release: Release, disk: Disk, more: Vec<Bind>) -> Result<Lab> {
     Lab::start(Options { release, disk, binds, ..Options::default() })
 }
 
+/// A lab of one node with the packages of 0.2.0: its boot is over, and its agent healthy.
+pub fn healthy(release: Release) -> Result<Lab> {
+    let lab = lab(release, Disk::Overlay, Vec::new())?;
+    let node = lab.node(1);
+    node.sh_ok(&format!("dpkg -i {}", debs("0.2.0")))?;
+    node.wait_idle()?;
+    node.wait_healthy()?;
+    Ok(lab)
+}
+
 impl Node {
     /// Waits until the agent says of itself that it is healthy.
     pub fn wait_healthy(&self) -> Result<()> {

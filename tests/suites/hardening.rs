@@ -245,11 +245,8 @@ fn no_service_has_more_points_than_are_pinned() {
 
 /// A node with the packages of 0.2.0, healthy. What is tested is this tree: a package made from another one is refused.
 fn machine(release: Release) -> Lab {
-    let lab = dist::lab(release, Disk::Overlay, Vec::new()).unwrap();
+    let lab = dist::healthy(release).unwrap();
     let node = lab.node(1);
-    node.sh_ok(&format!("dpkg -i {}", dist::debs("0.2.0"))).unwrap();
-    node.wait_idle().unwrap();
-    node.wait_healthy().unwrap();
     for service in SERVICES {
         let sandbox = Sandbox::read(&units(), service).unwrap();
         for directive in sandbox.baseline.iter().chain(&sandbox.more) {

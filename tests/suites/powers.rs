@@ -4,7 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 use serde_json::Value;
-use smolotchi_lab::{Disk, Lab, Node, Release, dist, wait_until};
+use smolotchi_lab::{Lab, Node, Release, dist, wait_until};
 use std::time::Duration;
 
 /// Two pairs of interfaces. Of each, what is sent into `far` comes in at `near`; only some of `near` are in a scope.
@@ -94,11 +94,8 @@ os.kill(pid, signal.SIGKILL)
 "#;
 
 fn machine(release: Release) -> Lab {
-    let lab = dist::lab(release, Disk::Overlay, Vec::new()).unwrap();
+    let lab = dist::healthy(release).unwrap();
     let node = lab.node(1);
-    node.sh_ok(&format!("dpkg -i {}", dist::debs("0.2.0"))).unwrap();
-    node.wait_idle().unwrap();
-    node.wait_healthy().unwrap();
     node.sh_ok(LINKS).unwrap();
     for (path, text) in [
         ("/etc/smolotchi/config.d/50-powers.toml", SETTINGS),

@@ -8,7 +8,7 @@
 use nix::sys::ptrace;
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::Pid;
-use smolotchi_lab::{Disk, Lab, Node, Release, dist, wait_until};
+use smolotchi_lab::{Node, Release, dist, wait_until};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -33,16 +33,6 @@ impl Dice {
         z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         ((z ^ (z >> 31)) % limit as u64) as usize
     }
-}
-
-/// A node with 0.2.0, healthy.
-fn machine(release: Release) -> Lab {
-    let lab = dist::lab(release, Disk::Overlay, Vec::new()).unwrap();
-    let node = lab.node(1);
-    node.sh_ok(&format!("dpkg -i {}", dist::debs("0.2.0"))).unwrap();
-    node.wait_idle().unwrap();
-    node.wait_healthy().unwrap();
-    lab
 }
 
 fn property(node: &Node, unit: &str, name: &str) -> String {
@@ -91,7 +81,7 @@ fn pss(node: &Node, unit: &str) -> u64 {
 }
 
 fn any_order(release: Release) {
-    let lab = machine(release);
+    let lab = dist::healthy(release).unwrap();
     let node = lab.node(1);
     let (seed, steps) = (number("SEED", 1), number("RESTARTS", 20));
     println!("{release:?}: SEED={seed} RESTARTS={steps}");
@@ -166,7 +156,7 @@ fn kill_until_failed(node: &Node, unit: &str) -> Vec<u64> {
 }
 
 fn crash_loop(release: Release) {
-    let lab = machine(release);
+    let lab = dist::healthy(release).unwrap();
     let node = lab.node(1);
     for unit in ["smolotchi-web.service", CORE] {
         let waited = kill_until_failed(node, unit);
@@ -210,7 +200,7 @@ fn starts(node: &Node, unit: &str) -> Vec<u64> {
 /// Puts a program in the place of ours that takes more and more memory. That a service is slowed down instead, by `MemoryHigh=`, can't be shown on a
 /// node, which may have no memory controller: the suite `hardening` sees to it that there is none.
 fn leaking(release: Release) {
-    let lab = machine(release);
+    let lab = dist::healthy(release).unwrap();
     let node = lab.node(1);
     node.push(std::path::Path::new(env!("CARGO_BIN_EXE_smolotchi-probe")), "/root/probe").unwrap();
     let services = ["core", "web", "ai", "display"];
@@ -285,7 +275,7 @@ fn hold_thread(process: i32, name: &str) -> Pid {
 }
 
 fn stuck(release: Release) {
-    let lab = machine(release);
+    let lab = dist::healthy(release).unwrap();
     let node = lab.node(1);
     // systemd says infinity of what was never started.
     node.run_ok(&["systemctl", "start", WEB]).unwrap();
@@ -349,7 +339,7 @@ fn a_stuck_loop_is_restarted_on_debian_13() {
 
 /// Also what a process said that was gone before the journal looked at it.
 fn explained(release: Release) {
-    let lab = machine(release);
+    let lab = dist::healthy(release).unwrap();
     let node = lab.node(1);
     node.write("/etc/smolotchi/config.d/50-lab.toml", b"[core]\nmin_free_mib = \"much\"\n").unwrap();
     assert!(!node.run(&["systemctl", "restart", CORE]).unwrap().ok());
@@ -438,7 +428,7 @@ mkdir /root/b
 tar -xzf /root/bundle.tar.gz -C /root/b"#;
 
 fn examined(release: Release) {
-    let lab = machine(release);
+    let lab = dist::healthy(release).unwrap();
     let node = lab.node(1);
     let (exit, well) = doctor(node);
     let failed: Vec<_> = well.values().filter(|check| check["state"] == "failed").collect();
@@ -516,7 +506,7 @@ fn guided(release: Release) {
     let boxes = guide.split("```sh\n").skip(1).map(|rest| rest.split("```").next().unwrap());
     let lines: Vec<&str> = boxes.flat_map(str::lines).filter(|line| !line.is_empty()).collect();
     assert!(lines.len() > 20, "{lines:?}");
-    let lab = machine(release);
+    let lab = dist::healthy(release).unwrap();
     let node = lab.node(1);
     for line in lines {
         let output = node.sh(line).unwrap();
