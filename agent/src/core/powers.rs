@@ -393,6 +393,21 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_link_that_stays_down_is_an_error() {
+        const DOWN: &str = r#"{"at":"x","available":true,"items":[{"operation":"link-restart","interface":"wlan0","put_back":0,"lost":[],"down":true,"removed":0}]}"#;
+        let dir = tempfile::tempdir().unwrap();
+        let core = allowing(dir.path());
+        let (_, token, stages) = approved(&core, 1).await;
+        let served = service(UnixListener::bind(dir.path().join("run/smolotchi/net.sock")).unwrap(), DOWN);
+        assert!(core.change_network(change(&token, stages[0])).await.unwrap().available);
+        assert_eq!(topics(&core).await, [BEGUN, "network.down"]);
+        let query = EventQuery { limit: 1, topic: Some("network.down".into()), ..EventQuery::default() };
+        let told = core.store(move |store| store.find(&query)).await.unwrap().events.remove(0);
+        assert_eq!(told.severity, Some(Severity::Error));
+        assert_eq!(served.await.unwrap(), 1);
+    }
+
+    #[tokio::test]
     async fn an_approval_is_spent_before_the_service_is_asked() {
         let dir = tempfile::tempdir().unwrap();
         let core = allowing(dir.path());
